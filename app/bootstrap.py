@@ -1,0 +1,181 @@
+"""The composition root: settings in, wired objects out. Nothing below it reads a setting."""
+
+import os
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+from uuid import UUID
+
+import uuid_utils.compat
+from sqlalchemy import Engine
+
+from app.clock import Clock, SystemClock
+from app.errors import MerchantAccountNotFound
+from app.gateways.adyen import AdyenGateway
+from app.gateways.booking import HttpBookingGateway
+from app.gateways.fraud import HttpFraudGateway
+from app.gateways.http import HttpGateway
+from app.gateways.mail import SmtpMailGateway
+from app.persistence.accounts import MerchantAccounts
+from app.persistence.encryption import Vault
+from app.persistence.engine import connect
+from app.persistence.seen import SeenCache
+from app.persistence.unit_of_work import SqlUnitOfWork
+from app.sagas.booking import booking_saga
+from app.sagas.definition import Saga
+from app.sagas.runner import SagaRunner
+from app.services.ports import Gateways
+from app.settings import Settings
+from webhooks.drain import Drain
+from webhooks.inbox import Inbox
+from webhooks.keyring import Keyring, SenderAccount
+from webhooks.refusals import Refusals
+
+
+def new_id() -> UUID:
+    """Return a fresh UUIDv7 (RFC 9562): identifiers sort by the time they were made."""
+    return uuid_utils.compat.uuid7()
+
+
+@dataclass(frozen=True)
+class Container:
+    """Everything that a process may need, each made when it is first asked for.
+
+    Attributes:
+        settings: The process's settings.
+        role: Names the process in Postgres and in claims.
+        pool_size: Database connections that the process may hold.
+        clock: The time.
+    """
+
+    settings: Settings
+    role: str
+    pool_size: int = 4
+    clock: Clock = SystemClock()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The connections to Postgres."""
+        return connect(
+            self.settings.database_url.get_secret_value(),
+            pool_size=self.pool_size,
+            application_name=f"countersign {self.role}",
+        )
+
+    @cached_property
+    def vault(self) -> Vault:
+        """What opens stored secrets."""
+        return Vault(self.settings.master_keys)
+
+    @cached_property
+    def seen(self) -> SeenCache:
+        """Redis' hint."""
+        return SeenCache(self.settings.redis_url.get_secret_value())
+
+    @cached_property
+    def accounts(self) -> MerchantAccounts:
+        """Merchant accounts and keys."""
+        return MerchantAccounts(self.engine, self.vault, self.clock, new_id)
+
+    @cached_property
+    def saga(self) -> Saga:
+        """The flow."""
+        return booking_saga(decision_window_seconds=self.settings.decision_window_seconds)
+
+    def unit_of_work(self) -> SqlUnitOfWork:
+        """Open a transaction."""
+        return SqlUnitOfWork(
+            self.engine,
+            saga_type=self.saga.name,
+            definition_version=self.saga.version,
+            new_id=new_id,
+        )
+
+    @cached_property
+    def inbox(self) -> Inbox:
+        """Where webhooks are stored."""
+        return Inbox(self.engine, self.seen, self.clock)
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Who may send webhooks."""
+        return Keyring(self._sender_account)
+
+    @cached_property
+    def refusals(self) -> Refusals:
+        """Where refused webhooks are kept."""
+        return Refusals(self.engine, self.clock)
+
+    @cached_property
+    def drain(self) -> Drain:
+        """What applies stored webhooks."""
+        return Drain(
+            unit_of_work=self.unit_of_work,
+            clock=self.clock,
+            new_id=new_id,
+            decision_window_seconds=self.settings.decision_window_seconds,
+            orphan_grace_seconds=self.settings.orphan_grace_seconds,
+        )
+
+    @cached_property
+    def runner(self) -> SagaRunner:
+        """What runs due sagas."""
+        return SagaRunner(
+            self.saga,
+            gateways=self.gateways,
+            unit_of_work=self.unit_of_work,
+            clock=self.clock,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            lease_seconds=self.settings.lease_seconds,
+        )
+
+    @cached_property
+    def gateways(self) -> Gateways:
+        """The outside services."""
+        settings = self.settings
+        psp = HttpGateway(
+            "the PSP",
+            settings.psp_url,
+            headers={"X-API-Key": settings.psp_api_key.get_secret_value()},
+            timeout_seconds=settings.psp_timeout_seconds,
+        )
+        booking = HttpGateway(
+            "the booking service",
+            settings.booking_url,
+            headers=_bearer(settings.booking_token.get_secret_value()),
+            timeout_seconds=settings.booking_timeout_seconds,
+        )
+        fraud = HttpGateway(
+            "the fraud check",
+            settings.fraud_url,
+            headers=_bearer(settings.fraud_token.get_secret_value()),
+            timeout_seconds=settings.fraud_timeout_seconds,
+        )
+        mail = SmtpMailGateway(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            tls=settings.smtp_tls,
+            user=settings.smtp_user,
+            password=settings.smtp_password.get_secret_value(),
+            sender=settings.mail_from,
+            timeout_seconds=settings.smtp_timeout_seconds,
+            clock=self.clock,
+        )
+        return Gateways(
+            psp=AdyenGateway(psp, return_url=settings.return_url),
+            booking=HttpBookingGateway(booking),
+            fraud=HttpFraudGateway(fraud),
+            mail=mail,
+        )
+
+    def _sender_account(self, merchant_account: str) -> SenderAccount | None:
+        try:
+            basic = self.accounts.basic_credentials(merchant_account)
+        except MerchantAccountNotFound:
+            return None
+        keys = tuple(self.accounts.live_keys(merchant_account))
+        return SenderAccount(merchant_account=merchant_account, keys=keys, basic=basic)
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}

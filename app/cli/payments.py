@@ -1,0 +1,79 @@
+"""``payment``, ``states`` and ``verify``: what the records say."""
+
+import sys
+from uuid import UUID
+
+import click
+
+from app.cli.options import container
+from app.cli.output import as_json_option, print_json
+from app.domain.flow import draw_dot, draw_mermaid
+from app.queries.payments import get_payment
+from app.queries.timeline import timeline
+from reconciliation.verification import verify as verify_all
+
+
+@click.group()
+def payment() -> None:
+    """Look at payments."""
+
+
+@payment.command()
+@click.argument("payment_id", type=click.UUID)
+@as_json_option
+def show(payment_id: UUID, *, as_json: bool) -> None:
+    """Show the payment and everything that happened to it, oldest first."""
+    with container().engine.connect() as connection:
+        found = get_payment(connection, payment_id, merchant_account=None)
+        history = timeline(connection, payment_id)
+    if as_json:
+        print_json(found | {"timeline": history["items"]})
+        return
+    for name in ("id", "merchant_account", "merchant_reference", "psp_reference", "state"):
+        click.echo(f"{name:20} {found[name] or '-'}")
+    if found["reason"]:
+        click.echo(f"{'reason':20} {found['reason']}")
+    for name in ("amount", "funds"):
+        values = found[name]
+        assert isinstance(values, dict)  # noqa: S101  # of the view's own making
+        click.echo(f"{name:20} " + "  ".join(f"{key} {value}" for key, value in values.items()))
+    items = history["items"]
+    assert isinstance(items, list)  # noqa: S101  # the same
+    for item in items:
+        click.echo(f"{item['at']}  {item['title']}")
+
+
+@click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mermaid", "dot"]),
+    default="mermaid",
+    show_default=True,
+)
+def states(form: str) -> None:
+    """Draw the flow's transition table, from the code that enforces it."""
+    click.echo(draw_mermaid() if form == "mermaid" else draw_dot())
+
+
+@click.command()
+@as_json_option
+def verify(*, as_json: bool) -> None:
+    """Rebuild every payment from its events, compare, check the hash chain. Exit 0 if all agree."""
+    with container().engine.connect() as connection:
+        snapshot = connection.execution_options(isolation_level="REPEATABLE READ")
+        found = verify_all(snapshot)
+    if as_json:
+        print_json(
+            {
+                "payments": found.payments,
+                "events": found.events,
+                "discrepancies": [one.as_json() for one in found.discrepancies],
+            }
+        )
+    else:
+        for one in found.discrepancies:
+            click.echo(f"{one.payment_id}: {one.what}")
+        agree = "all agree" if not found.discrepancies else f"{len(found.discrepancies)} do not"
+        click.echo(f"{found.payments} payments, {found.events} events: {agree}")
+    sys.exit(1 if found.discrepancies else 0)

@@ -1,0 +1,114 @@
+"""``reconcile``: what cron and operators call."""
+
+import sys
+from contextlib import contextmanager
+from collections.abc import Iterator
+from datetime import datetime
+
+import click
+from sqlalchemy import Connection, Engine, text
+
+from app.cli.options import Instant, account_option, container
+from app.cli.output import as_json_option, print_json, print_rows
+from app.queries.breaks import open_breaks
+from reconciliation.sweep import Sweep
+
+EXIT_OPEN_BREAKS = 3
+EXIT_LOCKED = 75
+
+#: Names sweeps among all advisory locks of the database.
+SWEEP_LOCK = 6_021_024
+
+fail_on_option = click.option(
+    "--fail-on",
+    type=click.Choice(["none", "breaks"]),
+    default="breaks",
+    show_default=True,
+    help="What makes the exit code other than 0.",
+)
+
+
+@click.group()
+def reconcile() -> None:
+    """Find what is stuck, and what does not agree."""
+
+
+@reconcile.command()
+@click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
+@click.option("--as-of", type=Instant(), help="Look from this time; now by default.")
+@account_option
+@fail_on_option
+@as_json_option
+def sweep(
+    as_of: datetime | None,
+    merchant_account: str | None,
+    fail_on: str,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Find payments that rest in the middle past their deadline, and move them on.
+
+    Each is advanced, asked about again, compensated or handed to a person, by the saga's own rules.
+    Exit codes: 0 nothing is left to a person, 3 there are open breaks, 75 another sweep is running.
+    """
+    wired = container("sweep")
+    looks_from = as_of or wired.clock.now()
+    job = Sweep(
+        saga=wired.saga,
+        unit_of_work=wired.unit_of_work,
+        runner=wired.runner,
+        drain=wired.drain,
+    )
+    if dry_run:
+        findings = job.plan(as_of=looks_from, merchant_account=merchant_account)
+    else:
+        with _one_at_a_time(wired.engine):
+            findings = job.plan(as_of=looks_from, merchant_account=merchant_account)
+            job.carry_out(findings, as_of=looks_from)
+    with wired.engine.connect() as connection:
+        breaks_ = open_breaks(connection, merchant_account=merchant_account)
+    rows = [finding.as_json() for finding in findings]
+    if as_json:
+        print_json(
+            {
+                "as_of": looks_from.isoformat(),
+                "dry_run": dry_run,
+                "findings": rows,
+                "open_breaks": len(breaks_),
+            }
+        )
+    else:
+        print_rows(rows, as_json=False, empty="nothing is stuck")
+        done = "would be moved on" if dry_run else "moved on"
+        click.echo(f"{len(rows)} {done}; {len(breaks_)} open breaks", err=True)
+    if breaks_ and fail_on == "breaks":
+        sys.exit(EXIT_OPEN_BREAKS)
+
+
+@reconcile.command()
+@account_option
+@fail_on_option
+@as_json_option
+def breaks(merchant_account: str | None, fail_on: str, *, as_json: bool) -> None:
+    """List the open breaks, oldest first."""
+    with container().engine.connect() as connection:
+        found = open_breaks(connection, merchant_account=merchant_account)
+    print_rows(found, as_json=as_json, empty="no break is open")
+    if found and fail_on == "breaks":
+        sys.exit(EXIT_OPEN_BREAKS)
+
+
+@contextmanager
+def _one_at_a_time(engine: Engine) -> Iterator[None]:
+    """Hold the sweep's lock; a process that dies loses it with its connection."""
+    with engine.connect() as connection:
+        if not _try_lock(connection):
+            click.echo("another sweep is running", err=True)
+            sys.exit(EXIT_LOCKED)
+        yield
+
+
+def _try_lock(connection: Connection) -> bool:
+    query = text("SELECT pg_try_advisory_xact_lock(:lock)")
+    return bool(connection.execute(query, {"lock": SWEEP_LOCK}).scalar_one())

@@ -1,0 +1,33 @@
+"""The Flask application factory."""
+
+from flask import Flask
+
+from app.bootstrap import Container, new_id
+from app.http import front, health, payments
+from app.http.problems import register_problem_handlers
+from app.http.request_ids import register_request_ids
+from webhooks import receiver
+
+
+def create_app(container: Container) -> Flask:
+    """Build the web process's application; no connection is made yet."""
+    flask_app = Flask(__name__)
+    flask_app.config["MAX_CONTENT_LENGTH"] = container.settings.body_bytes_max
+    flask_app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
+    register_problem_handlers(flask_app)
+    register_request_ids(flask_app, new_id)
+    flask_app.register_blueprint(
+        receiver.create_blueprint(container.inbox, container.keyring, container.refusals)
+    )
+    flask_app.register_blueprint(
+        payments.create_blueprint(
+            authenticate=container.accounts.authenticate,
+            engine=container.engine,
+            unit_of_work=container.unit_of_work,
+            clock=container.clock,
+            new_id=new_id,
+        )
+    )
+    flask_app.register_blueprint(health.create_blueprint(container.engine, container.seen))
+    flask_app.register_blueprint(front.create_blueprint())
+    return flask_app

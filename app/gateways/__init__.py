@@ -1,0 +1,1 @@
+"""The outside services, behind the ports of ``app.services.ports``."""

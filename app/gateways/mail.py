@@ -1,0 +1,106 @@
+"""The confirmation mail, over SMTP."""
+
+import smtplib
+import ssl
+from email.message import EmailMessage
+from html import escape
+
+from app.clock import Clock
+from app.domain.payment import Payment
+from app.errors import GatewayTimeout, GatewayUnavailable
+from app.services.ports import Verdict
+
+#: From this reply code on, the server refuses for good (RFC 5321 section 4.2.1).
+PERMANENT_FAILURE = 500
+
+
+class SmtpMailGateway:
+    """Sends mails, one connection a mail."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        tls: str,
+        user: str,
+        password: str,
+        sender: str,
+        timeout_seconds: int,
+        clock: Clock,
+    ) -> None:
+        """Address the server.
+
+        Args:
+            host: The server.
+            port: Its port.
+            tls: ``none``, ``starttls`` or ``tls``.
+            user: Empty to send without login.
+            password: Of ``user``.
+            sender: The From address.
+            timeout_seconds: Longest silence of the server, at each of its replies.
+            clock: Dates the mails.
+        """
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._user = user
+        self._password = password
+        self._sender = sender
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+
+    def send_confirmation(self, payment: Payment) -> Verdict:
+        """Send the booking confirmation; see the port."""
+        message = self._confirmation(payment)
+        try:
+            with self._connect() as server:
+                if self._tls == "starttls":
+                    server.starttls(context=ssl.create_default_context())
+                if self._user:
+                    server.login(self._user, self._password)
+                server.send_message(message)
+        except smtplib.SMTPRecipientsRefused as refusal:
+            return _refused(max(code for code, _text in refusal.recipients.values()))
+        except smtplib.SMTPResponseException as error:
+            return _refused(error.smtp_code)
+        except (smtplib.SMTPServerDisconnected, TimeoutError) as error:
+            raise GatewayTimeout("the mail server gave no answer") from error
+        except (smtplib.SMTPException, OSError) as error:
+            raise GatewayUnavailable(f"the mail server: {type(error).__name__}") from error
+        return Verdict(is_yes=True, evidence={"message_id": message["Message-ID"]})
+
+    def _connect(self) -> smtplib.SMTP:
+        if self._tls == "tls":
+            return smtplib.SMTP_SSL(
+                self._host,
+                self._port,
+                timeout=self._timeout_seconds,
+                context=ssl.create_default_context(),
+            )
+        return smtplib.SMTP(self._host, self._port, timeout=self._timeout_seconds)
+
+    def _confirmation(self, payment: Payment) -> EmailMessage:
+        reference = payment.details["booking"]["reference"]
+        domain = self._sender.rpartition("@")[2]
+        lines = (
+            f"Your booking {reference} is confirmed.",
+            f"Payment {payment.merchant_reference}: {payment.amount}.",
+        )
+        message = EmailMessage()
+        message["From"] = self._sender
+        message["To"] = payment.details["shopper"]["email"]
+        message["Subject"] = f"Booking {reference} confirmed"
+        message["Date"] = self._clock.now()
+        message["Message-ID"] = f"<{payment.payment_id}.confirmation@{domain}>"
+        message.set_content("\n".join(lines) + "\n")
+        paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines)
+        message.add_alternative(f"<html><body>{paragraphs}</body></html>", subtype="html")
+        return message
+
+
+def _refused(code: int) -> Verdict:
+    """A permanent refusal is a no; a temporary one is tried again (RFC 5321 section 4.2.1)."""
+    if code < PERMANENT_FAILURE:
+        raise GatewayUnavailable(f"the mail server answered {code}")
+    return Verdict(is_yes=False, evidence={"smtp_code": code})

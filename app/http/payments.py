@@ -1,0 +1,171 @@
+"""The merchant API: start a payment, look at payments."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from uuid import UUID
+
+from flask import Blueprint, Response, jsonify, request
+from sqlalchemy import Engine
+
+from app.clock import Clock
+from app.domain.access import Role
+from app.domain.flow import REST_STATES, FlowState
+from app.domain.money import Money
+from app.domain.payment import Payment
+from app.errors import InvalidFields, PaymentNotFound
+from app.http.auth import Authenticate, require
+from app.http.idempotency import answer_of, fingerprint, idempotency_key
+from app.http.schemas import StartPaymentBody, read_body
+from app.queries.payments import Json, PaymentFilter, get_payment, list_payments, payment_json
+from app.queries.timeline import timeline
+from app.services.ports import NewId, StoredAnswer, UnitOfWork
+from app.services.start_payment import StartPayment, keep_answer, start_payment
+
+WAIT_SECONDS_MAX = 30
+PAGE_ITEMS_MAX = 200
+
+#: How often a waiting request looks whether its payment rests: eagerly first, then less so.
+_LOOKS_SECONDS = (0.05, 0.1, 0.1, 0.2)
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})(?:$|[,;\s])")
+
+
+def create_blueprint(
+    *,
+    authenticate: Authenticate,
+    engine: Engine,
+    unit_of_work: Callable[[], UnitOfWork],
+    clock: Clock,
+    new_id: NewId,
+) -> Blueprint:
+    """Build the payment routes."""
+    blueprint = Blueprint("payments", __name__, url_prefix="/payments")
+
+    @blueprint.post("")
+    def start() -> Response:
+        caller = require(authenticate, Role.MERCHANT)
+        key = idempotency_key(request)
+        body, plain = read_body(request, StartPaymentBody)
+        wait_seconds = _wait_seconds()
+        command = StartPayment(
+            merchant_account=caller.merchant_account,
+            idempotency_key=key,
+            fingerprint=fingerprint(request, plain),
+            merchant_reference=body.merchant_reference,
+            amount=Money(body.amount.value, body.amount.currency),
+            capture=body.capture,
+            details=body.details(),
+            wait_seconds=wait_seconds,
+        )
+        started = start_payment(
+            command,
+            answer_now=None if wait_seconds else _accepted,
+            unit_of_work=unit_of_work,
+            clock=clock,
+            new_id=new_id,
+        )
+        if started.replayed is not None:
+            return answer_of(started.replayed, replayed=True)
+        payment = started.payment
+        if payment is None:
+            raise PaymentNotFound
+        if not wait_seconds:
+            return answer_of(_accepted(payment), replayed=False)
+        answer = _answer_at_rest(engine, payment, wait_seconds)
+        keep_answer(caller.merchant_account, key, answer, unit_of_work=unit_of_work)
+        return answer_of(answer, replayed=False)
+
+    @blueprint.get("")
+    def list_() -> Response:
+        caller = require(authenticate, *Role)
+        wanted = _filter(caller.merchant_account)
+        with engine.connect() as connection:
+            return jsonify(list_payments(connection, wanted))
+
+    @blueprint.get("/<payment_id>")
+    def show(payment_id: str) -> Response:
+        caller = require(authenticate, *Role)
+        with engine.connect() as connection:
+            found = get_payment(
+                connection, _id(payment_id), merchant_account=caller.merchant_account
+            )
+            return jsonify(found)
+
+    @blueprint.get("/<payment_id>/timeline")
+    def show_timeline(payment_id: str) -> Response:
+        caller = require(authenticate, *Role)
+        with engine.connect() as connection:
+            get_payment(connection, _id(payment_id), merchant_account=caller.merchant_account)
+            return jsonify(timeline(connection, _id(payment_id)))
+
+    return blueprint
+
+
+def _accepted(payment: Payment) -> StoredAnswer:
+    return _stored(HTTPStatus.ACCEPTED, payment_json(payment))
+
+
+def _stored(status: HTTPStatus, view: Json) -> StoredAnswer:
+    return StoredAnswer(status=status.value, body=json.dumps(view))
+
+
+def _answer_at_rest(engine: Engine, payment: Payment, wait_seconds: int) -> StoredAnswer:
+    """Wait until the payment rests, at most so long; no connection is held between looks."""
+    ends_at = time.monotonic() + wait_seconds
+    look = 0
+    while True:
+        with engine.connect() as connection:
+            view = get_payment(connection, payment.payment_id, merchant_account=None)
+        if view["state"] in REST_STATES:
+            return _stored(HTTPStatus.CREATED, view)
+        pause = _LOOKS_SECONDS[min(look, len(_LOOKS_SECONDS) - 1)]
+        if time.monotonic() + pause > ends_at:
+            return _stored(HTTPStatus.ACCEPTED, view)
+        time.sleep(pause)
+        look += 1
+
+
+def _wait_seconds() -> int:
+    """Read ``Prefer: wait=N`` (RFC 7240 section 4.3); a larger N is cut, other preferences pass."""
+    found = _WAIT.search(request.headers.get("Prefer", ""))
+    return min(int(found[1]), WAIT_SECONDS_MAX) if found else 0
+
+
+def _id(text: str) -> UUID:
+    """An id that is no UUID is the id of no payment."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise PaymentNotFound from None
+
+
+def _filter(merchant_account: str) -> PaymentFilter:
+    known = {"merchant_reference", "psp_reference", "state", "limit", "cursor"}
+    problems = {name: "is not a known filter" for name in request.args if name not in known}
+    state = request.args.get("state")
+    if state is not None and state not in set(FlowState):
+        problems["state"] = f"is not one of {', '.join(FlowState)}"
+    limit = request.args.get("limit", "50")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= PAGE_ITEMS_MAX):
+        problems["limit"] = f"is not a whole number from 1 to {PAGE_ITEMS_MAX}"
+    if problems:
+        raise InvalidFields(problems)
+    return PaymentFilter(
+        merchant_account=merchant_account,
+        merchant_reference=_storable("merchant_reference"),
+        psp_reference=_storable("psp_reference"),
+        state=state,
+        cursor=request.args.get("cursor"),
+        limit=int(limit),
+    )
+
+
+def _storable(name: str) -> str | None:
+    """A value that no row can hold finds none; Postgres would refuse the query instead."""
+    value = request.args.get(name)
+    if value is not None and "\x00" in value:
+        raise InvalidFields({name: "holds a NUL character"})
+    return value

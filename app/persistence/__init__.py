@@ -1,0 +1,1 @@
+"""Postgres: the truth and the queue. Tables, the unit of work, and one repository an aggregate."""

@@ -1,0 +1,263 @@
+"""Every table. The schema itself is built by the migrations; ``alembic check`` compares the two."""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+NAMING_CONVENTION = {
+    "pk": "pk_%(table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+}
+
+metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+class InboxState(StrEnum):
+    """Where a stored webhook stands; ``done`` is the absence of work."""
+
+    NEW = "new"
+    PARKED = "parked"
+    DONE = "done"
+    DEAD = "dead"
+
+
+def _timestamp(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+merchant_accounts = Table(
+    "merchant_accounts",
+    metadata,
+    Column("merchant_account", Text, primary_key=True),
+    Column("basic_user", Text),
+    Column("basic_password_encrypted", LargeBinary),
+    _timestamp("created_at"),
+)
+
+hmac_keys = Table(
+    "hmac_keys",
+    metadata,
+    Column("key_id", Uuid, primary_key=True),
+    Column(
+        "merchant_account",
+        ForeignKey(merchant_accounts.c.merchant_account),
+        nullable=False,
+        index=True,
+    ),
+    Column("secret_encrypted", LargeBinary, nullable=False),
+    Column("check_value", Text, nullable=False),
+    _timestamp("created_at"),
+    _timestamp("expires_at", nullable=True),
+    UniqueConstraint("merchant_account", "check_value"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", Uuid, primary_key=True),
+    Column("merchant_account", ForeignKey(merchant_accounts.c.merchant_account), nullable=False),
+    Column("prefix", Text, nullable=False, unique=True),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("role", Text, nullable=False),
+    _timestamp("created_at"),
+    _timestamp("expires_at", nullable=True),
+    _timestamp("revoked_at", nullable=True),
+)
+
+#: Append-only. What is still to be done with a row stands in ``inbox_work``.
+webhook_inbox = Table(
+    "webhook_inbox",
+    metadata,
+    Column("guid", Uuid, primary_key=True),
+    Column("merchant_account", Text, nullable=False),
+    Column("event_code", Text, nullable=False),
+    Column("success", Boolean, nullable=False),
+    Column("psp_reference", Text, nullable=False),
+    Column("original_reference", Text, nullable=False),
+    Column("merchant_reference", Text, nullable=False),
+    Column("item", JSONB, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("is_live", Boolean, nullable=False),
+    Column("hmac_key_id", Uuid),
+    _timestamp("event_date"),
+    _timestamp("received_at"),
+    Index(None, "merchant_account", "psp_reference"),
+    Index(None, "received_at"),
+)
+
+#: One row for each webhook that is not done. Small, so that claiming stays fast however large the
+#: inbox grows.
+inbox_work = Table(
+    "inbox_work",
+    metadata,
+    Column("guid", Uuid, primary_key=True),
+    Column("state", Text, nullable=False, server_default=InboxState.NEW.value),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("error", Text),
+    _timestamp("due"),
+    CheckConstraint("state IN ('new', 'parked', 'dead')", name="state"),
+    Index("ix_inbox_work_claimable", "due", postgresql_where=text("state <> 'dead'")),
+)
+
+#: Every delivery after the first one.
+webhook_redeliveries = Table(
+    "webhook_redeliveries",
+    metadata,
+    Column("redelivery_id", BigInteger, primary_key=True, autoincrement=True),
+    Column("guid", Uuid, nullable=False, index=True),
+    _timestamp("event_date"),
+    _timestamp("received_at"),
+)
+
+#: What was refused, without trust: any stranger can write here, so it is capped and rate-limited.
+webhook_refusals = Table(
+    "webhook_refusals",
+    metadata,
+    Column("refusal_id", BigInteger, primary_key=True, autoincrement=True),
+    Column("code", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("claimed_account", Text),
+    Column("remote_address", Text),
+    Column("body", LargeBinary, nullable=False),
+    _timestamp("received_at"),
+)
+
+payments = Table(
+    "payments",
+    metadata,
+    Column("payment_id", Uuid, primary_key=True),
+    Column("merchant_account", Text, nullable=False),
+    Column("merchant_reference", Text, nullable=False),
+    Column("psp_reference", Text),
+    Column("is_ours", Boolean, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("capture", Text, nullable=False),
+    Column("details", JSONB, nullable=False),
+    Column("facts", JSONB, nullable=False),
+    Column("funds_status", Text, nullable=False),
+    Column("authorised", BigInteger, nullable=False),
+    Column("captured", BigInteger, nullable=False),
+    Column("refunded", BigInteger, nullable=False),
+    Column("charged_back", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("newest_hash", LargeBinary, nullable=False),
+    _timestamp("created_at"),
+    _timestamp("updated_at"),
+    Index(
+        "uq_payments_merchant_reference",
+        "merchant_account",
+        "merchant_reference",
+        unique=True,
+        postgresql_where=text("is_ours"),
+    ),
+    Index("ix_payments_psp_reference", "merchant_account", "psp_reference"),
+    Index("ix_payments_newest", "merchant_account", "created_at", "payment_id"),
+)
+
+#: Append-only: a trigger refuses UPDATE, DELETE and TRUNCATE.
+payment_events = Table(
+    "payment_events",
+    metadata,
+    Column("payment_id", ForeignKey(payments.c.payment_id), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("data", JSONB, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    _timestamp("at"),
+)
+
+saga_instances = Table(
+    "saga_instances",
+    metadata,
+    Column("saga_id", Uuid, primary_key=True),
+    Column("payment_id", ForeignKey(payments.c.payment_id), nullable=False, unique=True),
+    Column("saga_type", Text, nullable=False),
+    Column("definition_version", Integer, nullable=False),
+    Column("current_step", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("owner", Text),
+    _timestamp("due", nullable=True),
+    _timestamp("lease_until", nullable=True),
+    _timestamp("created_at"),
+    _timestamp("updated_at"),
+    # No saga is ever without a time to look at it again, unless its payment rests (faults.md F36).
+    CheckConstraint("(status = 'resting') = (due IS NULL)", name="due_unless_resting"),
+    Index("ix_saga_instances_due", "due", postgresql_where=text("due IS NOT NULL")),
+)
+
+saga_steps = Table(
+    "saga_steps",
+    metadata,
+    Column("saga_id", ForeignKey(saga_instances.c.saga_id), primary_key=True),
+    Column("step", Text, primary_key=True),
+    Column("direction", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("round", SmallInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("response", JSONB, nullable=False),
+    _timestamp("started_at"),
+    _timestamp("asked_at"),
+    _timestamp("updated_at"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("merchant_account", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("payment_id", Uuid, nullable=False),
+    Column("answer_status", SmallInteger),
+    Column("answer_body", Text),
+    _timestamp("lease_until"),
+    _timestamp("created_at"),
+    Index(None, "created_at"),
+)
+
+breaks = Table(
+    "breaks",
+    metadata,
+    Column("break_id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("merchant_account", Text, nullable=False),
+    Column("payment_id", ForeignKey(payments.c.payment_id)),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    _timestamp("opened_at"),
+    Index(
+        "uq_breaks_open",
+        "kind",
+        "payment_id",
+        unique=True,
+        postgresql_where=text("state = 'open'"),
+    ),
+)

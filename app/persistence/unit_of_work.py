@@ -1,0 +1,72 @@
+"""One database transaction per ``with`` block."""
+
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Connection, Engine
+
+from app.errors import StoreUnavailable
+from app.persistence.breaks import SqlBreaks
+from app.persistence.engine import UNAVAILABLE, is_unavailable
+from app.persistence.idempotency import SqlIdempotencyKeys
+from app.persistence.payments import SqlPayments
+from app.persistence.sagas import SqlSagas
+from app.services.ports import NewId
+
+
+class SqlUnitOfWork:
+    """A transaction and the repositories inside it.
+
+    Leaving the block without ``commit`` rolls back, so that the forgotten case is the safe one.
+
+    Raises:
+        StoreUnavailable: On entering the block or inside it, when Postgres is away. Nothing is stored
+            then, with one exception that no client can rule out: a commit whose answer was lost.
+    """
+
+    connection: Connection
+    payments: SqlPayments
+    sagas: SqlSagas
+    idempotency: SqlIdempotencyKeys
+    breaks: SqlBreaks
+
+    def __init__(
+        self, engine: Engine, *, saga_type: str, definition_version: int, new_id: NewId
+    ) -> None:
+        """Open a connection from ``engine`` when the block is entered."""
+        self._engine = engine
+        self._saga_type = saga_type
+        self._definition_version = definition_version
+        self._new_id = new_id
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        try:
+            self.connection = self._engine.connect()
+        except UNAVAILABLE as error:
+            raise StoreUnavailable from error
+        self.payments = SqlPayments(self.connection)
+        self.sagas = SqlSagas(
+            self.connection,
+            saga_type=self._saga_type,
+            definition_version=self._definition_version,
+            new_id=self._new_id,
+        )
+        self.idempotency = SqlIdempotencyKeys(self.connection)
+        self.breaks = SqlBreaks(self.connection, new_id=self._new_id)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Roll back whatever was not committed."""
+        self.connection.close()
+        if is_unavailable(exc):
+            raise StoreUnavailable from exc
+
+    def commit(self) -> None:
+        """Make the work durable."""
+        self.connection.commit()

@@ -1,0 +1,1 @@
+"""The saga: steps as data (``definition``), the booking flow (``booking``), and what runs it."""

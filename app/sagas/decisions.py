@@ -1,0 +1,159 @@
+"""What a saga does next, decided from what is on record. Pure: no I/O and no clock of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from app.domain.flow import FlowEvent, FlowState
+from app.domain.payment import Payment
+from app.domain.saga import Direction, StepRecord, StepStatus
+from app.sagas.definition import Act, Saga, Step, Undo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Make a call: the first one, or the same one again.
+
+    Attributes:
+        record: The intent, to be on disk before the call.
+        on_rejected: Where the flow goes if the party refuses the request itself; None for an undo,
+            which is tried again.
+    """
+
+    act: Act
+    record: StepRecord
+    on_rejected: FlowEvent | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing until a webhook comes, at most until ``due``.
+
+    Attributes:
+        due: The latest time to look again.
+        jitter_seconds: How much of the wait before ``due`` may be cut off by chance.
+    """
+
+    due: datetime
+    jitter_seconds: float = 0.0
+
+
+Decision = FlowEvent | Ask | Wait
+Records = Mapping[tuple[str, Direction], StepRecord]
+
+
+def decide(
+    saga: Saga,
+    payment: Payment,
+    records: Records,
+    *,
+    now: datetime,
+    just_called: StepRecord | None,
+) -> Decision:
+    """Return the next thing to do for a payment that is not in a rest state.
+
+    Args:
+        saga: The definition.
+        payment: As it stands, locked by the caller.
+        records: The saga's step records.
+        now: Aware UTC.
+        just_called: The record of a call that has just come back without moving the flow; None if
+            the saga was found due, or has just moved.
+    """
+    if payment.state is FlowState.COMPENSATING:
+        return _decide_undo(saga, payment, records, now=now, just_called=just_called)
+    step = saga.step(payment.state)
+    return _decide_act(step, payment, records.get((step.name, Direction.ACT)), now, just_called)
+
+
+def _decide_act(
+    step: Step,
+    payment: Payment,
+    record: StepRecord | None,
+    now: datetime,
+    just_called: StepRecord | None,
+) -> Decision:
+    if event := step.evidence(payment):
+        return event
+    if record is None:
+        intent = _intent(step, Direction.ACT, now)
+        return Ask(act=step.act, record=intent, on_rejected=step.on_rejected)
+    deadline = record.started_at + timedelta(seconds=step.deadline_seconds)
+    if now >= deadline:
+        return step.on_deadline(record)
+    if record.status is StepStatus.WAITING:
+        if just_called is None and step.ask_again_seconds is not None:
+            return Ask(act=step.act, record=_again(record, now), on_rejected=step.on_rejected)
+        patience = step.ask_again_seconds
+        asks_again = now + timedelta(seconds=patience) if patience is not None else deadline
+        return Wait(min(asks_again, deadline))
+    delay = step.retry.delay_after(record.attempts)
+    if delay is None:
+        return step.on_deadline(record)
+    if just_called is None:
+        return Ask(act=step.act, record=_again(record, now), on_rejected=step.on_rejected)
+    return Wait(min(now + timedelta(seconds=delay), deadline), jitter_seconds=delay)
+
+
+def _decide_undo(
+    saga: Saga,
+    payment: Payment,
+    records: Records,
+    *,
+    now: datetime,
+    just_called: StepRecord | None,
+) -> Decision:
+    """Undo the steps that left something behind, last first; each must be done before the next."""
+    for step in reversed(saga.steps):
+        undo = step.undo
+        if undo is None or not undo.is_needed(payment, records.get((step.name, Direction.ACT))):
+            continue
+        record = records.get((step.name, Direction.UNDO))
+        if undo.is_done(payment) or (record and record.status is StepStatus.DONE):
+            continue
+        return _undo(step, undo, payment, record, now, just_called)
+    return FlowEvent.UNDO_COMPLETED
+
+
+def _undo(
+    step: Step,
+    undo: Undo,
+    payment: Payment,
+    record: StepRecord | None,
+    now: datetime,
+    just_called: StepRecord | None,
+) -> Decision:
+    if undo.is_refused(payment) or (record and record.status is StepStatus.REFUSED):
+        return FlowEvent.UNDO_FAILED
+    if record is None:
+        intent = _intent(step, Direction.UNDO, now)
+        return Ask(act=undo.act, record=intent, on_rejected=None)
+    is_reopened = record.attempts == 0
+    delay = 0.0 if is_reopened else undo.retry.delay_after(record.attempts)
+    if delay is None:
+        return FlowEvent.UNDO_FAILED
+    if record.status is StepStatus.WAITING:
+        # A webhook needs longer than a blip, and a wake by some other fact is no reason to ask again.
+        asks_again = record.asked_at + timedelta(seconds=max(delay, undo.webhook_seconds))
+        if now < asks_again:
+            return Wait(asks_again)
+    elif just_called is not None:
+        return Wait(now + timedelta(seconds=delay), jitter_seconds=delay)
+    return Ask(act=undo.act, record=_again(record, now), on_rejected=None)
+
+
+def _intent(step: Step, direction: Direction, now: datetime) -> StepRecord:
+    return StepRecord(
+        step=step.name,
+        direction=direction,
+        status=StepStatus.ASKED,
+        round=1,
+        attempts=1,
+        response={},
+        started_at=now,
+        asked_at=now,
+    )
+
+
+def _again(record: StepRecord, now: datetime) -> StepRecord:
+    return replace(record, status=StepStatus.ASKED, attempts=record.attempts + 1, asked_at=now)

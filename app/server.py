@@ -1,0 +1,56 @@
+"""The web process: gunicorn around the Flask application."""
+
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from app.bootstrap import Container
+from app.factory import create_app
+from app.logs import configure_logs
+from app.settings import Settings
+
+#: Idle connections stay open this long, so that a caller's next request costs no handshake.
+KEEPALIVE_SECONDS = 30
+#: Requests under way may finish for this long after SIGTERM.
+GRACEFUL_SECONDS = 10
+
+
+def web_application(settings: Settings | None = None) -> Flask:
+    """Build the application of one web process, from the environment if no settings are given."""
+    configure_logs("web")
+    settings = settings or Settings.load()
+    container = Container(settings, role="web", pool_size=max(4, settings.web_threads // 2))
+    return create_app(container)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Every worker process builds its own application."""
+    _Server(settings).run()
+
+
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        options: dict[str, Any] = {
+            "bind": self._settings.listen,
+            "workers": self._settings.web_workers,
+            "threads": self._settings.web_threads,
+            "worker_class": "gthread",
+            "keepalive": KEEPALIVE_SECONDS,
+            "graceful_timeout": GRACEFUL_SECONDS,
+            "timeout": 60,
+            "accesslog": None,
+            "errorlog": "-",
+            "loglevel": "warning",
+            "proc_name": "countersign web",
+            "control_socket_disable": True,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return web_application(self._settings)

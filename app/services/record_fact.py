@@ -1,0 +1,139 @@
+"""Use case: record what the PSP says about a payment, and let the flow follow."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from app.domain.flow import FlowEvent, FlowState
+from app.domain.funds import Fact, FactKind
+from app.domain.money import Money
+from app.domain.payment import CaptureMode, Change, EventKind, Payment, PaymentEvent, begin
+from app.services.ports import NewId, UnitOfWork
+
+#: Which facts are news for the flow. All others change the funds alone.
+EVENT_OF_FACT = MappingProxyType(
+    {
+        FactKind.AUTHORISED: FlowEvent.AUTHORISATION_SUCCEEDED,
+        FactKind.REFUSED: FlowEvent.AUTHORISATION_REFUSED,
+        FactKind.CAPTURED: FlowEvent.CAPTURE_SUCCEEDED,
+        FactKind.CAPTURE_REFUSED: FlowEvent.CAPTURE_REFUSED,
+        FactKind.CAPTURE_FAILED: FlowEvent.CAPTURE_REFUSED,
+    }
+)
+
+#: A payment that the fraud check stopped never went to the PSP, so a success is not its own.
+_NEVER_ASKED = frozenset({FlowEvent.FRAUD_CHECK_REFUSED, FlowEvent.FRAUD_CHECK_FAILED})
+
+
+#: What makes a payment that was given up be undone once more. A refused capture is no such thing.
+_LATE_MONEY = frozenset({FlowEvent.AUTHORISATION_CAME_LATE, FlowEvent.CAPTURE_SUCCEEDED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A verified statement of the PSP about one payment.
+
+    Attributes:
+        fact: What it says; None if it says nothing about money (kept on the timeline all the same).
+        title: What the PSP calls it, for the timeline.
+        payment_psp_reference: The payment's PSP reference, if the statement tells it.
+        cause: See ``PaymentEvent``.
+    """
+
+    fact: Fact | None
+    title: str
+    payment_psp_reference: str | None
+    cause: str
+
+
+def record_fact(
+    statement: Statement,
+    payment: Payment,
+    *,
+    uow: UnitOfWork,
+    now: datetime,
+    decision_window_seconds: int,
+) -> Payment:
+    """Apply a statement to the payment whose row lock the caller holds. The caller commits.
+
+    Applying the same statement twice is harmless, and so is any order of statements; that each is
+    applied once is the inbox's promise, and keeps the timeline readable.
+
+    Args:
+        statement: What the PSP says.
+        payment: The payment, locked in ``uow``.
+        uow: The caller's transaction.
+        now: Aware UTC.
+        decision_window_seconds: How long after its start a shopper still wants the payment.
+    """
+    change = Change(payment=payment, at=now, cause=statement.cause)
+    if statement.fact is None:
+        change.add(EventKind.NOTED, {"note": statement.title})
+        uow.payments.save(change)
+        return change.payment
+    change.record_fact(statement.fact, payment_psp_reference=statement.payment_psp_reference)
+    event = _flow_event(change.payment, statement.fact, now, decision_window_seconds)
+    has_moved = event is not None and change.move(event)
+    after = change.payment
+    if has_moved and after.state is FlowState.COMPENSATING and event in _LATE_MONEY:
+        uow.sagas.reopen_undo(after.payment_id)
+        uow.breaks.open(
+            "LATE_SUCCESS",
+            after,
+            Money(statement.fact.amount_minor, after.amount.currency),
+            now=now,
+        )
+    if has_moved:
+        uow.sagas.follow(after, now=now)
+    elif after.state is FlowState.COMPENSATING:
+        uow.sagas.wake(after.payment_id, now=now)
+    uow.payments.save(change)
+    return after
+
+
+def adopt_external(
+    statement: Statement,
+    *,
+    merchant_account: str,
+    merchant_reference: str,
+    amount: Money,
+    uow: UnitOfWork,
+    now: datetime,
+    new_id: NewId,
+) -> Payment:
+    """Keep a payment that the PSP tells us of and that we did not start. The caller commits."""
+    reported = PaymentEvent(
+        kind=EventKind.REPORTED,
+        at=now,
+        cause=statement.cause,
+        data={
+            "merchant_account": merchant_account,
+            "merchant_reference": merchant_reference,
+            "amount_minor": amount.amount_minor,
+            "currency": amount.currency,
+            "capture": CaptureMode.MANUAL.value,
+            "details": {},
+            "payment_psp_reference": statement.payment_psp_reference,
+        },
+    )
+    payment = begin(new_id(), reported)
+    change = Change(payment=payment, at=now, cause=statement.cause, events=[reported])
+    if statement.fact is not None:
+        change.record_fact(statement.fact, payment_psp_reference=statement.payment_psp_reference)
+    uow.payments.add(change)
+    return change.payment
+
+
+def _flow_event(
+    payment: Payment, fact: Fact, now: datetime, decision_window_seconds: int
+) -> FlowEvent | None:
+    """Name the fact for the flow. A success that comes late is told from one in time by the clock."""
+    event = EVENT_OF_FACT.get(fact.kind)
+    if event is not FlowEvent.AUTHORISATION_SUCCEEDED:
+        return event
+    window_ends = payment.created_at + timedelta(seconds=decision_window_seconds)
+    is_late = payment.state is FlowState.COMPENSATED or (
+        payment.state is FlowState.DECLINED
+        and (now > window_ends or payment.reason in _NEVER_ASKED)
+    )
+    return FlowEvent.AUTHORISATION_CAME_LATE if is_late else event

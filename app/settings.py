@@ -1,0 +1,171 @@
+"""Everything that the environment decides, read once and validated together.
+
+This module alone reads the environment. A setting that holds a secret is also read from the file that
+``<NAME>_FILE`` names. While ``countersign up`` runs, it keeps the settings of its instance in
+``<home>/up.env``, so that every other command finds the running service without a word; the
+environment wins over that file.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from app.errors import InvalidSettings
+
+ENV_FILE = "up.env"
+
+#: Settings that carry the names of their whole field, without our prefix.
+_BARE_NAMES = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
+
+Seconds = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Immutable process settings. Durations carry their unit; secrets never appear in ``repr``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database_url: SecretStr = Field(
+        description="Postgres, `postgresql://user:password@host/database`."
+    )
+    redis_url: SecretStr = Field(description="Redis, `redis://` or `unix://`; may be lost.")
+    home: Path = Field(Path("var"), description="Folder of `countersign up`.")
+    encryption_keys: SecretStr = Field(
+        description="Master keys for secrets at rest, comma-separated, newest first."
+    )
+    listen: str = Field("127.0.0.1:8000", description="Address that `web` listens on.")
+    public_url: str = Field("http://127.0.0.1:8000", description="Where others reach `web`.")
+    web_workers: int = Field(2, ge=1, le=64, description="Processes of `web`.")
+    web_threads: int = Field(16, ge=1, le=256, description="Threads of each `web` process.")
+    saga_threads: int = Field(8, ge=1, le=256, description="Saga steps at once in one `worker`.")
+    poll_milliseconds: int = Field(
+        200, ge=10, le=60_000, description="How often an idle `worker` looks for due work."
+    )
+    lease_seconds: Seconds = Field(
+        60, description="How long a claimed saga belongs to its worker; longer than any call."
+    )
+    decision_window_seconds: Seconds = Field(
+        900, description="How long after its start a shopper still wants a payment."
+    )
+    orphan_grace_seconds: int = Field(
+        60,
+        ge=0,
+        description="How long a webhook waits for its payment before the payment is `external`.",
+    )
+    body_bytes_max: int = Field(1024 * 1024, ge=1024, description="Largest request body, bytes.")
+    psp_url: str = Field(
+        "https://checkout-test.adyen.com/v72", description="The PSP's Checkout API."
+    )
+    psp_api_key: SecretStr = Field(SecretStr(""), description="Its `X-API-Key`.")
+    psp_timeout_seconds: Seconds = Field(10, description="Total time of one call to the PSP.")
+    return_url: str = Field(
+        "https://example.com/return", description="Where the PSP sends the shopper back."
+    )
+    booking_url: str = Field("", description="The booking service.")
+    booking_token: SecretStr = Field(SecretStr(""), description="Its bearer token.")
+    booking_timeout_seconds: Seconds = Field(3, description="Total time of one call to it.")
+    fraud_url: str = Field("", description="The fraud check.")
+    fraud_token: SecretStr = Field(SecretStr(""), description="Its bearer token.")
+    fraud_timeout_seconds: Seconds = Field(3, description="Total time of one call to it.")
+    smtp_host: str = Field("", description="The mail server.")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port.")
+    smtp_tls: Literal["none", "starttls", "tls"] = Field(
+        "starttls", description="How the connection to it is protected: none, starttls or tls."
+    )
+    smtp_user: str = Field("", description="User there; empty sends without login.")
+    smtp_password: SecretStr = Field(SecretStr(""), description="Password there.")
+    smtp_timeout_seconds: Seconds = Field(10, description="Longest silence of the mail server.")
+    mail_from: str = Field("payments@example.com", description="Sender of the mails.")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the environment, over the ``up.env`` of a running instance.
+
+        Args:
+            environ: The process's own environment if None; a plain dict in tests.
+
+        Raises:
+            InvalidSettings: One message that names every missing or malformed setting.
+        """
+        given = dict(os.environ if environ is None else environ)  # noqa: TID251  # the one place
+        home = Path(given.get("COUNTERSIGN_HOME") or "var")
+        return cls.from_env(read_env_file(home / ENV_FILE) | given)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Build settings from variables; see ``load``."""
+        problems: list[str] = []
+        values: dict[str, str] = {}
+        for field in cls.model_fields:
+            name = variable(field)
+            value = environ.get(name) or _from_file(environ, name, problems)
+            if value:
+                values[field] = value
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as error:
+            problems += [_problem(dict(found)) for found in error.errors(include_url=False)]
+        else:
+            if not problems:
+                return settings
+        raise InvalidSettings("; ".join(problems))
+
+    @model_validator(mode="after")
+    def _check_relations(self) -> Self:
+        slowest = max(
+            self.psp_timeout_seconds,
+            self.booking_timeout_seconds,
+            self.fraud_timeout_seconds,
+            self.smtp_timeout_seconds,
+        )
+        if self.lease_seconds <= 2 * slowest:
+            raise ValueError(
+                "COUNTERSIGN_LEASE_SECONDS must be more than twice the slowest call's timeout"
+            )
+        return self
+
+    @property
+    def master_keys(self) -> list[str]:
+        """The master keys, newest first."""
+        keys = self.encryption_keys.get_secret_value().split(",")
+        return [key.strip() for key in keys if key.strip()]
+
+
+def variable(field: str) -> str:
+    """Return the environment variable of a setting."""
+    return _BARE_NAMES.get(field, f"COUNTERSIGN_{field.upper()}")
+
+
+def process_environment() -> dict[str, str]:
+    """Return a copy of this process's environment, for its children."""
+    return dict(os.environ)  # noqa: TID251  # the one place
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Read ``NAME=value`` lines; an absent file is empty."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def _from_file(environ: Mapping[str, str], name: str, problems: list[str]) -> str | None:
+    path = environ.get(f"{name}_FILE")
+    if not path:
+        return None
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        problems.append(f"{name}_FILE: {error.strerror}")
+        return None
+
+
+def _problem(found: Mapping[str, object]) -> str:
+    location = found["loc"]
+    if isinstance(location, tuple) and location:
+        return f"{variable(str(location[0]))}: {found['msg']}"
+    return str(found["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,215 @@
+"""The sweep: finds what is stuck and moves it on (psp-reports.md section 3.3).
+
+The worker's timers do all of this by themselves. The sweep is the second line: it works when no worker
+does, it can be asked what it would do, and it can look from a later time (``--as-of``) at what would
+be stuck by then. It decides by the saga's own rules and leaves the calls to the saga's own runner, so
+that whatever it does is claimed, fenced and keyed like everything else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from app.domain.flow import FlowEvent, FlowState
+from app.domain.payment import Payment
+from app.persistence.unit_of_work import SqlUnitOfWork
+from app.sagas.decisions import Ask, Decision, Wait, decide
+from app.sagas.definition import Saga
+from app.sagas.runner import SagaRunner
+from webhooks.drain import Drain
+
+
+class Action(StrEnum):
+    """What the sweep does about a finding."""
+
+    PROCESS = "process"  #: apply a webhook that was stored and not applied
+    ADVANCE = "advance"  #: the evidence is there; move on
+    RETRY = "retry"  #: ask again, under the same key
+    COMPENSATE = "compensate"  #: give up and undo
+    DECLINE = "decline"  #: give up; nothing is held
+    ESCALATE = "escalate"  #: a person must look
+    REST = "rest"  #: the last step is settled
+
+
+#: The rule that finds a payment in each working state, by its name in psp-reports.md section 3.3.
+RULES = MappingProxyType(
+    {
+        FlowState.FRAUD_CHECK: "S2",
+        FlowState.PREAUTH: "S3",
+        FlowState.BOOKING_CONFIRMATION: "S5",
+        FlowState.CAPTURE: "S6",
+        FlowState.EMAIL: "S9",
+        FlowState.COMPENSATING: "S7",
+    }
+)
+
+_ACTION_BY_EVENT = MappingProxyType(
+    {
+        FlowEvent.AUTHORISATION_UNRESOLVED: Action.COMPENSATE,
+        FlowEvent.BOOKING_REFUSED: Action.COMPENSATE,
+        FlowEvent.BOOKING_UNRESOLVED: Action.COMPENSATE,
+        FlowEvent.CAPTURE_REFUSED: Action.COMPENSATE,
+        FlowEvent.CAPTURE_UNRESOLVED: Action.ESCALATE,
+        FlowEvent.UNDO_FAILED: Action.ESCALATE,
+        FlowEvent.UNDO_COMPLETED: Action.REST,
+        FlowEvent.MAIL_FAILED: Action.REST,
+        FlowEvent.FRAUD_CHECK_FAILED: Action.DECLINE,
+        FlowEvent.AUTHORISATION_REFUSED: Action.DECLINE,
+    }
+)
+
+_STUCK = text(
+    """
+    SELECT payment_id FROM saga_instances
+     WHERE due <= :as_of AND updated_at <= :before
+       AND (lease_until IS NULL OR lease_until <= :as_of)
+       AND (CAST(:merchant_account AS text) IS NULL
+            OR payment_id IN (SELECT payment_id FROM payments
+                               WHERE merchant_account = :merchant_account))
+     ORDER BY due, payment_id
+    """
+)
+
+_UNPROCESSED = text(
+    """
+    SELECT w.guid, i.event_code, w.due FROM inbox_work w JOIN webhook_inbox i USING (guid)
+     WHERE w.state = 'new' AND w.due <= :before
+       AND (CAST(:merchant_account AS text) IS NULL OR i.merchant_account = :merchant_account)
+     ORDER BY w.due, w.guid
+    """
+)
+
+#: A webhook that is younger than this is simply on its way through the worker (S1).
+UNPROCESSED_AFTER = timedelta(minutes=2)
+
+#: A saga that somebody worked on this recently is not stuck.
+QUIET = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is stuck, and what is to be done about it.
+
+    Attributes:
+        subject: The payment's id, or the webhook's GUID under rule S1.
+        state: The payment's flow state, or the webhook's event code.
+        why: The event or the wait that the saga's rules came to.
+    """
+
+    rule: str
+    subject: UUID
+    state: str
+    action: Action
+    why: str
+
+    def as_json(self) -> dict[str, object]:
+        """Return the finding as plain JSON values."""
+        return {
+            "rule": self.rule,
+            "subject": str(self.subject),
+            "state": self.state,
+            "action": self.action.value,
+            "why": self.why,
+        }
+
+
+class Sweep:
+    """One sweep. Deterministic: the same rows and the same time give the same plan."""
+
+    def __init__(
+        self,
+        *,
+        saga: Saga,
+        unit_of_work: Callable[[], SqlUnitOfWork],
+        runner: SagaRunner,
+        drain: Drain,
+    ) -> None:
+        """Wire the sweep.
+
+        Args:
+            saga: The definition that decides.
+            unit_of_work: Opens a transaction.
+            runner: Carries out what was decided.
+            drain: Applies webhooks.
+        """
+        self._saga = saga
+        self._unit_of_work = unit_of_work
+        self._runner = runner
+        self._drain = drain
+
+    def plan(self, *, as_of: datetime, merchant_account: str | None = None) -> list[Finding]:
+        """Return what is stuck at ``as_of``, oldest first. Changes nothing.
+
+        A payment whose patience is not used up by then is not stuck, and is left out.
+        """
+        with self._unit_of_work() as uow:
+            found = self._unprocessed(uow.connection, as_of, merchant_account)
+            wanted = {
+                "as_of": as_of,
+                "before": as_of - QUIET,
+                "merchant_account": merchant_account,
+            }
+            for payment_id in uow.connection.execute(_STUCK, wanted).scalars():
+                payment = uow.payments.get(payment_id)
+                finding = _finding(payment, self._decision(uow, payment, as_of))
+                if finding is not None:
+                    found.append(finding)
+        return found
+
+    def carry_out(self, findings: list[Finding], *, as_of: datetime) -> None:
+        """Move on what was found, as seen from ``as_of``, until it waits or rests.
+
+        The first decision on each payment is made as of then; what follows from it, and every time
+        that is written, is of now. Safe beside running workers and other sweeps: each payment is claimed, and one that has moved
+        meanwhile is left to whoever moved it.
+        """
+        if any(finding.rule == "S1" for finding in findings):
+            while self._drain.run_next():
+                pass
+        for finding in findings:
+            if finding.rule != "S1":
+                self._runner.run_next(finding.subject, as_of=as_of)
+
+    def _unprocessed(
+        self, connection: Connection, as_of: datetime, merchant_account: str | None
+    ) -> list[Finding]:
+        wanted = {"before": as_of - UNPROCESSED_AFTER, "merchant_account": merchant_account}
+        return [
+            Finding(
+                rule="S1",
+                subject=row.guid,
+                state=row.event_code,
+                action=Action.PROCESS,
+                why="stored_and_not_applied",
+            )
+            for row in connection.execute(_UNPROCESSED, wanted)
+        ]
+
+    def _decision(self, uow: SqlUnitOfWork, payment: Payment, as_of: datetime) -> Decision:
+        records = {
+            (record.step, record.direction): record
+            for record in uow.sagas.steps(payment.payment_id)
+        }
+        return decide(self._saga, payment, records, now=as_of, just_called=None)
+
+
+def _finding(payment: Payment, decision: Decision) -> Finding | None:
+    match decision:
+        case Wait():
+            return None
+        case Ask():
+            action, why = Action.RETRY, f"ask_{decision.record.step}_{decision.record.direction}"
+        case event:
+            action, why = _ACTION_BY_EVENT.get(event, Action.ADVANCE), event.value
+    return Finding(
+        rule=RULES[payment.state],
+        subject=payment.payment_id,
+        state=payment.state,
+        action=action,
+        why=why,
+    )

@@ -1,0 +1,71 @@
+"""The merchant accounts that may send us webhooks, with their live keys, cached for a moment."""
+
+import hmac
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock
+from time import monotonic
+from uuid import UUID
+
+from app.errors import UnknownMerchantAccount, WrongBasicCredentials
+
+#: How long a process may go on with keys that were changed elsewhere.
+CACHE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderAccount:
+    """A merchant account as the receiver needs it. Secrets stay out of its ``repr``.
+
+    Attributes:
+        keys: Live HMAC keys by id, newest first; empty if every key has expired.
+        basic: ``user:password`` if the account's webhooks carry Basic credentials.
+    """
+
+    merchant_account: str
+    keys: tuple[tuple[UUID, bytes], ...] = field(repr=False)
+    basic: bytes | None = field(repr=False)
+
+    def check_basic(self, authorization: str | None) -> None:
+        """Compare the request's Basic credentials in constant time.
+
+        Raises:
+            WrongBasicCredentials: The account has credentials and these are others.
+        """
+        if self.basic is None:
+            return
+        scheme, _, encoded = (authorization or "").partition(" ")
+        try:
+            given = b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
+        except ValueError:
+            given = b""
+        if not hmac.compare_digest(given, self.basic):
+            raise WrongBasicCredentials("the account's webhooks carry other Basic credentials")
+
+
+class Keyring:
+    """Looks accounts up, at most once in ``CACHE_SECONDS`` each. Thread-safe."""
+
+    def __init__(self, load: Callable[[str], SenderAccount | None]) -> None:
+        """Load accounts by ``load``, which returns None for an unknown one."""
+        self._load = load
+        self._lock = Lock()
+        self._known: dict[str, tuple[float, SenderAccount]] = {}
+
+    def account(self, merchant_account: str) -> SenderAccount:
+        """Return the account.
+
+        Raises:
+            UnknownMerchantAccount: It is not registered. Strangers' names are not cached.
+        """
+        with self._lock:
+            cached = self._known.get(merchant_account)
+        if cached is not None and cached[0] > monotonic():
+            return cached[1]
+        account = self._load(merchant_account)
+        if account is None:
+            raise UnknownMerchantAccount("the merchant account is not registered")
+        with self._lock:
+            self._known[merchant_account] = (monotonic() + CACHE_SECONDS, account)
+        return account

@@ -1,0 +1,154 @@
+"""Which webhook means which fact. One table, read top to bottom (psp-webhooks.md sections 5 and 7)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from app.domain.funds import Fact, FactKind, Funds
+from webhooks.notifications import Notification
+
+
+class About(StrEnum):
+    """Whose reference a webhook's ``pspReference`` is, which says how it finds its payment."""
+
+    PAYMENT = "payment"  #: the payment's own
+    MODIFICATION = "modification"  #: the modification's; originalReference is the payment's
+    VOID = "void"  #: a modification that may know the payment by our reference only
+    DISPUTE = "dispute"  #: the dispute's; originalReference may be missing
+    NOTHING = "nothing"  #: no payment: a report, a token, an order
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What an event code says when ``success`` is true, and when it is false.
+
+    ``success`` is true on every code that announces bad news: it says that the event did happen.
+    """
+
+    about: About
+    on_success: FactKind | None = None
+    on_failure: FactKind | None = None
+
+
+_P, _M, _V, _D, _N = (
+    About.PAYMENT,
+    About.MODIFICATION,
+    About.VOID,
+    About.DISPUTE,
+    About.NOTHING,
+)
+_K = FactKind
+
+MEANINGS = MappingProxyType(
+    {
+        # event code                        about  success                 failure
+        "AUTHORISATION":             Meaning(_P, _K.AUTHORISED,          _K.REFUSED),
+        "AUTHORISATION_ADJUSTMENT":  Meaning(_M, _K.ADJUSTED),
+        "PENDING":                   Meaning(_P, _K.PENDING),
+        "OFFER_CLOSED":              Meaning(_P, _K.OFFER_CLOSED),
+        "EXPIRE":                    Meaning(_P, _K.EXPIRED),
+        "CANCELLATION":              Meaning(_M, _K.CANCELLED,           _K.CANCEL_REFUSED),
+        "TECHNICAL_CANCEL":          Meaning(_V, _K.CANCELLED,           _K.CANCEL_REFUSED),
+        "CAPTURE":                   Meaning(_M, _K.CAPTURED,            _K.CAPTURE_REFUSED),
+        "CAPTURE_FAILED":            Meaning(_M, _K.CAPTURE_FAILED),
+        "REFUND":                    Meaning(_M, _K.REFUNDED,            _K.REFUND_REFUSED),
+        "REFUND_FAILED":             Meaning(_M, _K.REFUND_FAILED),
+        "REFUNDED_REVERSED":         Meaning(_M, _K.REFUND_REVERSED),
+        "CHARGEBACK":                Meaning(_D, _K.CHARGED_BACK),
+        "CHARGEBACK_REVERSED":       Meaning(_D, _K.CHARGEBACK_REVERSED),
+        "SECOND_CHARGEBACK":         Meaning(_D, _K.CHARGED_BACK_AGAIN),
+        # what CANCEL_OR_REFUND did stands in modification.action: see fact_of
+        "CANCEL_OR_REFUND":          Meaning(_M, _K.CANCELLED,           _K.CANCEL_REFUSED),
+        # on the payment's timeline, without effect on money
+        "MANUAL_REVIEW_ACCEPT":              Meaning(_M),
+        "MANUAL_REVIEW_REJECT":              Meaning(_M),
+        "POSTPONED_REFUND":                  Meaning(_M),
+        "VOID_PENDING_REFUND":               Meaning(_M),
+        "HANDLED_EXTERNALLY":                Meaning(_P),
+        "REQUEST_FOR_INFORMATION":           Meaning(_D),
+        "NOTIFICATION_OF_FRAUD":             Meaning(_D),
+        "NOTIFICATION_OF_CHARGEBACK":        Meaning(_D),
+        "INFORMATION_SUPPLIED":              Meaning(_D),
+        "ISSUER_COMMENTS":                   Meaning(_D),
+        "ISSUER_RESPONSE_TIMEFRAME_EXPIRED": Meaning(_D),
+        "DISPUTE_DEFENSE_PERIOD_ENDED":      Meaning(_D),
+        "PREARBITRATION_OPEN":               Meaning(_D),
+        "PREARBITRATION_ACCEPTED":           Meaning(_D),
+        "PREARBITRATION_DECLINED":           Meaning(_D),
+        "PREARBITRATION_ISSUER_WITHDRAWN":   Meaning(_D),
+        "PREARBITRATION_WON":                Meaning(_D),
+        "PREARBITRATION_LOST":               Meaning(_D),
+        "SCHEME_ARBITRATION":                Meaning(_D),
+        "SCHEME_ARBITRATION_WON":            Meaning(_D),
+        "SCHEME_ARBITRATION_LOST":           Meaning(_D),
+        # about no payment of ours
+        "REPORT_AVAILABLE":          Meaning(_N),
+        "RECURRING_CONTRACT":        Meaning(_N),
+        "ORDER_OPENED":              Meaning(_N),
+        "ORDER_CLOSED":              Meaning(_N),
+        "PROCESS_RETRY":             Meaning(_N),
+        "DONATION":                  Meaning(_N),
+        "AUTHENTICATION":            Meaning(_N),
+        "AUTORESCUE":                Meaning(_N),
+        "AUTORESCUE_NEXT_ATTEMPT":   Meaning(_N),
+        "CANCEL_AUTORESCUE":         Meaning(_N),
+    }
+)  # fmt: skip
+"""A code without a row is parked: the PSP adds codes at any time, and must never have to retry one."""
+
+#: The PSP repeated a capture that had failed (psp-webhooks.md section 5, CAPTURE).
+_RECAPTURED = ("transaction recaptured", "transaction auto-recaptured")
+
+
+def fact_of(notification: Notification, meaning: Meaning, funds: Funds | None) -> Fact | None:
+    """Return what a verified webhook says about money; None if it says nothing.
+
+    Args:
+        notification: The webhook; its event date must be known.
+        meaning: The row of its event code.
+        funds: The payment's funds, which stand in for a missing ``modification.action``; None if the
+            payment is not known yet.
+    """
+    kind = meaning.on_success if notification.success else meaning.on_failure
+    if kind is None or notification.amount is None or notification.event_date is None:
+        return None
+    if notification.event_code == "CANCEL_OR_REFUND":
+        kind = _what_the_reversal_did(notification, kind, funds)
+    return Fact(
+        kind=kind,
+        reference=notification.psp_reference,
+        amount_minor=notification.amount.amount_minor,
+        occurred_at=notification.event_date,
+        is_repeat=notification.reason.lower() in _RECAPTURED,
+    )
+
+
+def payment_reference(notification: Notification, about: About) -> str | None:
+    """Return the payment's PSP reference as the webhook tells it."""
+    match about:
+        case About.PAYMENT:
+            return notification.psp_reference
+        case About.DISPUTE:
+            return notification.original_reference or notification.psp_reference
+        case About.MODIFICATION | About.VOID:
+            return notification.original_reference or None
+        case About.NOTHING:
+            return None
+
+
+def own_reference(notification: Notification, about: About) -> str | None:
+    """Return our reference of the payment, where the webhook carries it and not a modification's."""
+    if about in {About.PAYMENT, About.VOID}:
+        return notification.merchant_reference or None
+    return None
+
+
+def _what_the_reversal_did(
+    notification: Notification, kind: FactKind, funds: Funds | None
+) -> FactKind:
+    action = notification.additional("modification.action")
+    is_captured = funds is not None and funds.captured > 0
+    is_refund = action == "refund" or (action != "cancel" and is_captured)
+    if not is_refund:
+        return kind
+    return FactKind.REFUNDED if notification.success else FactKind.REFUND_REFUSED

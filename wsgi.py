@@ -1,0 +1,5 @@
+"""The WSGI entry point: ``gunicorn wsgi:application``."""
+
+from app.server import web_application
+
+application = web_application()
