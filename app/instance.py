@@ -126,9 +126,7 @@ class Instance:
         upgrade(settings.database_url.get_secret_value())
         self._start_role("web", environment)
         self._start_role("worker", environment)
-        demo = self._demo_merchant(
-            Container(settings, role="up").accounts, simulator_environment
-        )
+        demo = self._demo_merchant(Container(settings, role="up").accounts, simulator_environment)
         _write_private(
             self._home / ENV_FILE, "".join(f"{k}={v}\n" for k, v in _of_ours(environment))
         )

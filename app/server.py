@@ -26,13 +26,13 @@ def web_application(settings: Settings | None = None) -> Flask:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Every worker process builds its own application."""
-    _Server(settings).run()
+    _Server(settings).run()  # type: ignore[no-untyped-call]  # gunicorn has few types
 
 
-class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+class _Server(BaseApplication):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # the same
 
     def load_config(self) -> None:
         options: dict[str, Any] = {
@@ -50,7 +50,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,
         }
         for name, value in options.items():
-            self.cfg.set(name, value)
+            self.cfg.set(name, value)  # type: ignore[union-attr]  # set by the base class
 
     def load(self) -> Flask:
         return web_application(self._settings)

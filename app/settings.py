@@ -1,7 +1,7 @@
 """Everything that the environment decides, read once and validated together.
 
-This module alone reads the environment. A setting that holds a secret is also read from the file that
-``<NAME>_FILE`` names. While ``countersign up`` runs, it keeps the settings of its instance in
+This module alone reads the environment. A setting that holds a secret is also read from the file
+that ``<NAME>_FILE`` names. While ``countersign up`` runs, it keeps the settings of its instance in
 ``<home>/up.env``, so that every other command finds the running service without a word; the
 environment wins over that file.
 """

@@ -16,7 +16,8 @@ from app.errors import CountersignError
 
 #: Children may finish what they are doing for this long after SIGTERM.
 STOP_SECONDS = 20.0
-#: A child that dies is started again after this long, doubled at each death in a row, at most to ...
+#: A child that dies is started again after this long, doubled at each death in a row, at most to
+#: ...
 FIRST_PAUSE_SECONDS = 0.25
 #: ... this.
 LONGEST_PAUSE_SECONDS = 10.0
@@ -55,7 +56,7 @@ class Supervisor:
     _children: list[_Child] = field(default_factory=list)
 
     def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
-        """Start a child in a session of its own, so that Ctrl-C reaches us and we stop it in turn."""
+        """Start a child in a session of its own: Ctrl-C reaches us, and we stop it in turn."""
         process = _spawn(command, environment)
         self._children.append(_Child(name, command, environment, process, monotonic()))
 

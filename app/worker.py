@@ -1,7 +1,7 @@
 """The worker process: drains the inbox and runs due sagas, until SIGTERM.
 
-Each thread does one piece of work after the other and sleeps when there is none. A thread that finds
-work wakes a neighbour, so that a backlog is met by all threads and idle ones hardly ask.
+Each thread does one piece of work after the other and sleeps when there is none. A thread that
+finds work wakes a neighbour, so that a backlog is met by all threads and idle ones hardly ask.
 """
 
 import logging
@@ -13,8 +13,8 @@ from time import monotonic, sleep
 
 from app.bootstrap import Container
 
-#: How long SIGTERM waits for steps under way. A step that takes longer is repeated by the next worker
-#: when its lease is over, under the same idempotency key.
+#: How long SIGTERM waits for steps under way. A step that takes longer is repeated by the next
+#: worker when its lease is over, under the same idempotency key.
 STOP_SECONDS = 15.0
 
 #: How long a loop stays away from a store that failed.
@@ -61,7 +61,7 @@ class Loop:
         while not self._stopping.is_set():
             try:
                 has_worked = self._run_next()
-            except Exception:
+            except Exception:  # noqa: BLE001  # a thread must outlive its work
                 _log.exception("work failed; it will be due again")
                 self._stopping.wait(PAUSE_AFTER_ERROR_SECONDS)
                 continue

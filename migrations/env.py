@@ -1,4 +1,4 @@
-"""How alembic connects: one transaction a run, one run at a time, and no waiting behind live traffic."""
+"""How alembic connects: one transaction, one run at a time, no waiting behind live traffic."""
 
 from alembic import context
 from sqlalchemy import Connection, create_engine, text

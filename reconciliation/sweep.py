@@ -1,9 +1,9 @@
 """The sweep: finds what is stuck and moves it on (psp-reports.md section 3.3).
 
-The worker's timers do all of this by themselves. The sweep is the second line: it works when no worker
-does, it can be asked what it would do, and it can look from a later time (``--as-of``) at what would
-be stuck by then. It decides by the saga's own rules and leaves the calls to the saga's own runner, so
-that whatever it does is claimed, fenced and keyed like everything else.
+The worker's timers do all of this by themselves. The sweep is the second line: it works when no
+worker does, it can be asked what it would do, and it can look from a later time (``--as-of``) at
+what would be stuck by then. It decides by the saga's own rules and leaves the calls to the saga's
+own runner, so that whatever it does is claimed, fenced and keyed like everything else.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,6 @@ from app.persistence.unit_of_work import SqlUnitOfWork
 from app.sagas.decisions import Ask, Decision, Wait, decide
 from app.sagas.definition import Saga
 from app.sagas.runner import SagaRunner
-from webhooks.drain import Drain
 
 
 class Action(StrEnum):
@@ -127,7 +126,7 @@ class Sweep:
         saga: Saga,
         unit_of_work: Callable[[], SqlUnitOfWork],
         runner: SagaRunner,
-        drain: Drain,
+        drain_next: Callable[[], bool],
     ) -> None:
         """Wire the sweep.
 
@@ -135,12 +134,12 @@ class Sweep:
             saga: The definition that decides.
             unit_of_work: Opens a transaction.
             runner: Carries out what was decided.
-            drain: Applies webhooks.
+            drain_next: Applies the next due webhook; False if there is none.
         """
         self._saga = saga
         self._unit_of_work = unit_of_work
         self._runner = runner
-        self._drain = drain
+        self._drain_next = drain_next
 
     def plan(self, *, as_of: datetime, merchant_account: str | None = None) -> list[Finding]:
         """Return what is stuck at ``as_of``, oldest first. Changes nothing.
@@ -165,11 +164,12 @@ class Sweep:
         """Move on what was found, as seen from ``as_of``, until it waits or rests.
 
         The first decision on each payment is made as of then; what follows from it, and every time
-        that is written, is of now. Safe beside running workers and other sweeps: each payment is claimed, and one that has moved
+        that is written, is of now. Safe beside running workers and other sweeps: each payment is
+        claimed, and one that has moved
         meanwhile is left to whoever moved it.
         """
         if any(finding.rule == "S1" for finding in findings):
-            while self._drain.run_next():
+            while self._drain_next():
                 pass
         for finding in findings:
             if finding.rule != "S1":

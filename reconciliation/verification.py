@@ -1,7 +1,8 @@
 """``countersign verify``: history, rebuilt and compared.
 
-Every payment is folded from its events and compared with its row, and every hash is computed again. A
-payment that was changed past the service, an event that was changed, removed or put in: each shows.
+Every payment is folded from its events and compared with its row, and every hash is computed
+again. A payment that was changed past the service, an event that was changed, removed or put in:
+each shows.
 """
 
 from collections.abc import Iterator
@@ -55,9 +56,7 @@ def verify(connection: Connection) -> Verification:
                 for what in _check(payment, newest_hash, events)
             ]
         after = chunk[-1][0].payment_id
-    return Verification(
-        payments=payment_count, events=event_count, discrepancies=discrepancies
-    )
+    return Verification(payments=payment_count, events=event_count, discrepancies=discrepancies)
 
 
 _History = list[tuple[int, bytes, PaymentEvent]]
@@ -75,9 +74,7 @@ def _chunk(connection: Connection, after: UUID | None) -> list[tuple[Payment, by
         .order_by(payment_events.c.payment_id, payment_events.c.seq)
     )
     for event in connection.execute(of_chunk).mappings():
-        histories[event["payment_id"]].append(
-            (event["seq"], bytes(event["hash"]), event_of(event))
-        )
+        histories[event["payment_id"]].append((event["seq"], bytes(event["hash"]), event_of(event)))
     return [
         (payment_of(row), bytes(row["newest_hash"]), histories[row["payment_id"]]) for row in rows
     ]

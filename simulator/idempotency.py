@@ -34,7 +34,7 @@ class Outcome:
     is_processed: bool = True
 
 
-class KeyInProgress(Exception):  # noqa: N818 - errors are named for the fact
+class KeyInProgress(Exception):
     """Another request with the same key has not been answered yet."""
 
 

@@ -10,7 +10,7 @@ REFERENCE_CHARACTERS_MAX = 80
 RETURN_URL_CHARACTERS_MAX = 1024
 
 
-class CheckoutRefusal(Exception):  # noqa: N818 - errors are named for the fact
+class CheckoutRefusal(Exception):
     """The PSP answers with an error instead of doing anything.
 
     Attributes:

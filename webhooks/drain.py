@@ -34,7 +34,7 @@ UNKNOWN_CODE_WAIT = timedelta(days=1)
 _log = logging.getLogger(__name__)
 
 
-class Parked(Exception):  # noqa: N818  # an outcome, not a failure
+class Parked(Exception):  # an outcome, not a failure
     """The webhook waits: for its payment, or for a person.
 
     Attributes:
@@ -97,7 +97,7 @@ class Drain:
                 uow.connection.rollback()
                 wait = parked.wait or _wait(work)
                 self._put_off(uow, work, InboxState.PARKED, str(parked), now + wait)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is parked alone
                 uow.connection.rollback()
                 self._put_off_failed(uow, work, error, now)
         failpoints.hit("drain.after_commit")

@@ -17,8 +17,8 @@ def guid_of(*, live: str, signed_values: Sequence[str], event_code: str, event_d
     """Return the UUIDv5 of everything about an item that is signed, and of where it comes from.
 
     An exact redelivery has the same GUID. Whatever differs in a signed value is a new fact:
-    AUTHORISATION false and then true of one payment are two. ``event_date`` is unsigned and may change
-    between redeliveries, so it does not count, except where it is the only difference.
+    AUTHORISATION false and then true of one payment are two. ``event_date`` is unsigned and may
+    change between redeliveries, so it does not count, except where it is the only difference.
 
     Args:
         live: ``true`` or ``false``, of the envelope.

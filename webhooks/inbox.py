@@ -171,7 +171,7 @@ def _note_redelivery(
 
 
 def _storable(item: Mapping[str, object]) -> object:
-    """Replace what JSON may hold and Postgres can't: NUL and half characters. The body keeps them."""
+    """Replace what JSON may hold and Postgres can't: NUL, half characters. The body keeps them."""
     line = json.dumps(item, ensure_ascii=False).encode("utf-8", "replace").decode()
     return json.loads(line.replace("\\u0000", "\ufffd"))
 

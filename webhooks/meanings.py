@@ -1,4 +1,4 @@
-"""Which webhook means which fact. One table, read top to bottom (psp-webhooks.md sections 5 and 7)."""
+"""Which webhook means which fact, as one table (psp-webhooks.md sections 5 and 7)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -94,7 +94,7 @@ MEANINGS = MappingProxyType(
         "CANCEL_AUTORESCUE":         Meaning(_N),
     }
 )  # fmt: skip
-"""A code without a row is parked: the PSP adds codes at any time, and must never have to retry one."""
+"""A code without a row is parked: the PSP adds codes at any time, and never has to retry one."""
 
 #: The PSP repeated a capture that had failed (psp-webhooks.md section 5, CAPTURE).
 _RECAPTURED = ("transaction recaptured", "transaction auto-recaptured")
@@ -106,7 +106,8 @@ def fact_of(notification: Notification, meaning: Meaning, funds: Funds | None) -
     Args:
         notification: The webhook; its event date must be known.
         meaning: The row of its event code.
-        funds: The payment's funds, which stand in for a missing ``modification.action``; None if the
+        funds: The payment's funds, which stand in for a missing ``modification.action``; None if
+        the
             payment is not known yet.
     """
     kind = meaning.on_success if notification.success else meaning.on_failure
@@ -137,7 +138,7 @@ def payment_reference(notification: Notification, about: About) -> str | None:
 
 
 def own_reference(notification: Notification, about: About) -> str | None:
-    """Return our reference of the payment, where the webhook carries it and not a modification's."""
+    """Return our reference of the payment, unless the webhook carries a modification's."""
     if about in {About.PAYMENT, About.VOID}:
         return notification.merchant_reference or None
     return None

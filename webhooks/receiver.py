@@ -11,7 +11,8 @@ from webhooks.keyring import Keyring
 from webhooks.notifications import Notification
 from webhooks.refusals import Refusals
 
-#: What the PSP has accepted since its first receivers; any 2xx would do (psp-webhooks.md section 4).
+#: What the PSP has accepted since its first receivers; any 2xx would do (psp-webhooks.md section
+#: 4).
 ACCEPTED = "[accepted]"
 
 

@@ -1,6 +1,7 @@
 """What was refused, kept for operators without trust: any stranger can make us write here.
 
-So the body is cut, a process writes a bounded number a minute, and the newest rows replace the oldest.
+So the body is cut, a process writes a bounded number a minute, and the newest rows replace the
+oldest.
 """
 
 import json

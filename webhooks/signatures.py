@@ -31,8 +31,8 @@ def sign(message: bytes, key: bytes) -> str:
 def verify(message: bytes, signature: str | None, keys: Iterable[tuple[K, bytes]]) -> K:
     """Accept ``signature`` if any live key produces it.
 
-    Every key is tried even after a match, and each comparison takes the same time wherever the values
-    differ: the time taken says nothing about the keys.
+    Every key is tried even after a match, and each comparison takes the same time wherever the
+    values differ: the time taken says nothing about the keys.
 
     Args:
         message: What was signed.

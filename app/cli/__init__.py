@@ -1,1 +1,1 @@
-"""The command line: ``countersign``. Data on stdout, messages on stderr, ``--json`` for programs."""
+"""The command line: ``countersign``. Data on stdout, messages on stderr, JSON for programs."""

@@ -60,7 +60,7 @@ def main() -> None:
     except CountersignError as error:
         click.echo(f"countersign: {_message(error)}", err=True)
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001  # the process boundary
+    except Exception as error:  # the process boundary
         logging.getLogger(__name__).exception("unforeseen error")
         click.echo(f"countersign: unforeseen error: {type(error).__name__}", err=True)
         sys.exit(1)

@@ -10,7 +10,7 @@ from app.settings import Settings
 account_option = click.option("--merchant-account", help="Only this merchant account.")
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType[datetime]):
     """A point in time: RFC 3339; without an offset it is UTC."""
 
     name = "time"

@@ -1,8 +1,8 @@
 """``reconcile``: what cron and operators call."""
 
 import sys
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 import click
@@ -58,7 +58,7 @@ def sweep(
         saga=wired.saga,
         unit_of_work=wired.unit_of_work,
         runner=wired.runner,
-        drain=wired.drain,
+        drain_next=wired.drain.run_next,
     )
     if dry_run:
         findings = job.plan(as_of=looks_from, merchant_account=merchant_account)

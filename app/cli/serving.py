@@ -23,8 +23,8 @@ from app.settings import Settings, process_environment
 def up(port: int, home: Path | None, workers: int, *, no_simulator: bool) -> None:
     """Run the whole service on this machine: stores, web, worker, simulator (on port+1).
 
-    Uses DATABASE_URL and REDIS_URL if they are set, else a Postgres and a Redis of its own below the
-    home. Prints a line that starts with `ready` when it can serve. Ctrl-C stops everything.
+    Uses DATABASE_URL and REDIS_URL if they are set, else a Postgres and a Redis of its own below
+    the home. Prints a line that starts with `ready` when it can serve. Ctrl-C stops everything.
     """
     from app.instance import Instance  # noqa: PLC0415  # needs the extra `embedded`
 

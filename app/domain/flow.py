@@ -179,7 +179,7 @@ def draw_dot() -> str:
             "digraph flow {",
             "    rankdir=LR;",
             *(
-                f'    {state} [shape={"doublecircle" if state in REST_STATES else "box"}];'
+                f"    {state} [shape={'doublecircle' if state in REST_STATES else 'box'}];"
                 for state in FlowState
             ),
             *(f'    {a} -> {b} [label="{label}"];' for a, b, label in _edges()),

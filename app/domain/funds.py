@@ -165,8 +165,8 @@ class Funds:
     def charged_back(self) -> int:
         """The sum of disputed amounts that are away from us now, one amount a dispute.
 
-        A reversal brings the amount back and a second chargeback takes it again; all three share the
-        dispute's reference, so their presence alone decides, in any order.
+        A reversal brings the amount back and a second chargeback takes it again; all three share
+        the dispute's reference, so their presence alone decides, in any order.
         """
         total = 0
         for (kind, dispute), fact in self._facts.items():
@@ -222,7 +222,7 @@ class Funds:
 
     @property
     def _is_released(self) -> bool:
-        """A void that the PSP carried out before it authorised releases nothing of what came after."""
+        """A void from before the authorisation releases nothing of what came after."""
         authorised_at = max((f.occurred_at for f in self._of(FactKind.AUTHORISED)), default=None)
         return any(
             authorised_at is None or release.occurred_at >= authorised_at
@@ -235,8 +235,8 @@ class Funds:
     def _is_undone_by(self, fact: Fact, failure: FactKind) -> bool:
         """Tell whether ``failure`` of the same reference outweighs ``fact``.
 
-        The later event date decides. On a tie the failure wins, since it can only follow, unless the
-        PSP says that it repeated what had failed.
+        The later event date decides. On a tie the failure wins, since it can only follow, unless
+        the PSP says that it repeated what had failed.
         """
         failed = self._facts.get((failure, fact.reference))
         if failed is None:

@@ -1,8 +1,8 @@
 """The hash chain over a payment's events: history can't be edited unseen.
 
 Each event's hash covers the hash of the event before it, so that changing, removing or inserting a
-line breaks every hash that follows. The payment's row keeps the newest hash, so that cutting off the
-end shows as well.
+line breaks every hash that follows. The payment's row keeps the newest hash, so that cutting off
+the end shows as well.
 """
 
 import hashlib

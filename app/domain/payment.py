@@ -1,7 +1,7 @@
 """One payment: its references, its two machines, and the events that made it what it is.
 
-A payment is the fold of its events: ``Payment.after`` is the only place where one changes, both when
-it is changed for the first time and when ``countersign verify`` builds it again.
+A payment is the fold of its events: ``Payment.after`` is the only place where one changes, both
+when it is changed for the first time and when ``countersign verify`` builds it again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -91,37 +91,37 @@ class Payment:
                 raise ValueError("a payment begins once")
             case EventKind.FACT_RECORDED:
                 fact = Fact.from_json(event.data)
-                learnt = changed._learning(event, is_authorised=fact.kind is FactKind.AUTHORISED)
-                return replace(learnt, funds=self.funds.with_fact(fact))
+                funds = self.funds.with_fact(fact)
+                return replace(changed, funds=funds, psp_reference=self._psp_reference(event, fact))
             case EventKind.FLOW_MOVED:
-                return changed._moved(FlowEvent(str(event.data["event"])))
-            case EventKind.STEP_ANSWERED:
-                return changed._learning(event)
-            case EventKind.TRANSITION_REFUSED | EventKind.STEP_FAILED | EventKind.NOTED:
+                moved_by = FlowEvent(str(event.data["event"]))
+                state = next_state(self.state, moved_by)
+                return replace(changed, state=state, reason=self._reason(state, moved_by))
+            case (
+                EventKind.TRANSITION_REFUSED
+                | EventKind.STEP_ANSWERED
+                | EventKind.STEP_FAILED
+                | EventKind.NOTED
+            ):
                 return changed
 
-    def _moved(self, event: FlowEvent) -> "Payment":
-        state = next_state(self.state, event)
-        reason = self.reason
-        if state in _NAMES_ITS_REASON and state is not self.state:
-            reason = event.value
-        elif state is FlowState.BOOKING_CONFIRMATION:
-            reason = None
-        return replace(self, state=state, reason=reason)
+    def _reason(self, state: FlowState, event: FlowEvent) -> str | None:
+        if state in _NAMES_ITS_REASON:
+            return event.value
+        return None if state is FlowState.BOOKING_CONFIRMATION else self.reason
 
-    def _learning(self, event: PaymentEvent, *, is_authorised: bool = False) -> "Payment":
+    def _psp_reference(self, event: PaymentEvent, fact: Fact) -> str | None:
         """The PSP numbers attempts: the one that it authorised is the payment's, else the first."""
-        learnt = event.data.get("payment_psp_reference")
-        is_better = is_authorised and not self.funds.has(FactKind.AUTHORISED)
-        if learnt is None or (self.psp_reference is not None and not is_better):
-            return self
-        return replace(self, psp_reference=str(learnt))
+        told = event.data.get("payment_psp_reference")
+        is_first_success = not self.funds.has(FactKind.AUTHORISED)
+        is_better = fact.kind is FactKind.AUTHORISED and is_first_success
+        if told is None or (self.psp_reference is not None and not is_better):
+            return self.psp_reference
+        return str(told)
 
 
 #: States that a "no" leads to; the event that said it is the payment's reason.
-_NAMES_ITS_REASON = frozenset(
-    {FlowState.DECLINED, FlowState.COMPENSATING, FlowState.MANUAL_REVIEW}
-)
+_NAMES_ITS_REASON = frozenset({FlowState.DECLINED, FlowState.COMPENSATING, FlowState.MANUAL_REVIEW})
 
 
 def begin(payment_id: UUID, event: PaymentEvent) -> Payment:

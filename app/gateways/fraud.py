@@ -25,9 +25,7 @@ class HttpFraudGateway:
             },
             "shopper": {"email": payment.details["shopper"]["email"]},
         }
-        _status, answer = self._http.post(
-            "/fraud/checks", body, idempotency_key=idempotency_key
-        )
+        _status, answer = self._http.post("/fraud/checks", body, idempotency_key=idempotency_key)
         decision = answer.get("decision")
         if decision not in {"accept", "refuse"}:
             raise GatewayUnavailable("the fraud check's answer is neither accept nor refuse")

@@ -121,7 +121,12 @@ class HttpGateway:
 
     def _translated(self, error: httpx2.HTTPError) -> GatewayTimeout | GatewayUnavailable:
         """Only a request that never left is known to have done nothing."""
-        never_left = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
-        if isinstance(error, never_left) or isinstance(error, httpx2.UnsupportedProtocol):
+        never_left = (
+            httpx2.ConnectError,
+            httpx2.ConnectTimeout,
+            httpx2.PoolTimeout,
+            httpx2.UnsupportedProtocol,
+        )
+        if isinstance(error, never_left):
             return GatewayUnavailable(f"{self._name}: can't be connected to")
         return GatewayTimeout(f"{self._name}: no answer ({type(error).__name__})")

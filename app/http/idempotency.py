@@ -25,7 +25,7 @@ def idempotency_key(request: Request) -> str:
 
 
 def fingerprint(request: Request, body: object) -> bytes:
-    """Return a digest of what is asked for: method, path and body, whatever its spelling as JSON."""
+    """Return a digest of what is asked for: method, path and body, however it is spelt."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     asked = f"{request.method} {request.path}\n{canonical}"
     return hashlib.sha256(asked.encode()).digest()
@@ -33,7 +33,7 @@ def fingerprint(request: Request, body: object) -> bytes:
 
 def answer_of(stored: StoredAnswer, *, replayed: bool) -> Response:
     """Turn a stored answer into a response."""
-    response = Response(stored.body, status=stored.status, mimetype="application/json")
+    response = Response(stored.body + "\n", status=stored.status, mimetype="application/json")
     response.headers["Location"] = f"/payments/{json.loads(stored.body)['id']}"
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"

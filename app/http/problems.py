@@ -85,9 +85,7 @@ def _of_nobody(error: Exception) -> Response:
 def _members(error: CountersignError) -> dict[str, object]:
     if isinstance(error, InvalidFields):
         return {
-            "errors": [
-                {"field": path, "message": what} for path, what in error.problems.items()
-            ]
+            "errors": [{"field": path, "message": what} for path, what in error.problems.items()]
         }
     if isinstance(error, CardNumberRefused):
         return {"errors": [{"field": error.path, "message": "looks like a card number"}]}
@@ -111,6 +109,4 @@ def _problem(
     if detail:
         document["detail"] = detail
     document |= members or {}
-    return Response(
-        json.dumps(document), status=status.value, mimetype="application/problem+json"
-    )
+    return Response(json.dumps(document), status=status.value, mimetype="application/problem+json")

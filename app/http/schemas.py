@@ -45,7 +45,10 @@ Reference = Annotated[
 ]
 Name = Annotated[str, StringConstraints(max_length=120), AfterValidator(_printable)]
 MailAddress = Annotated[
-    str, StringConstraints(max_length=254), AfterValidator(_printable), AfterValidator(_mail_address)
+    str,
+    StringConstraints(max_length=254),
+    AfterValidator(_printable),
+    AfterValidator(_mail_address),
 ]
 
 

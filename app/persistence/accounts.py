@@ -1,7 +1,7 @@
 """Merchant accounts, their HMAC keys and their API keys in Postgres.
 
-HMAC keys are stored encrypted, since we must compute with them. API keys are stored as hashes: they are
-32 random bytes, so that a plain SHA-256 can't be searched.
+HMAC keys are stored encrypted, since we must compute with them. API keys are stored as hashes:
+they are 32 random bytes, so that a plain SHA-256 can't be searched.
 """
 
 import hmac
@@ -241,8 +241,8 @@ class MerchantAccounts:
     def authenticate(self, api_key: str) -> Caller:
         """Return whose key this is.
 
-        A key of an unknown prefix costs a comparison too, so that the time taken does not tell which
-        prefixes exist.
+        A key of an unknown prefix costs a comparison too, so that the time taken does not tell
+        which prefixes exist.
 
         Raises:
             Unauthenticated: Unknown, revoked, expired or malformed; the message does not say which.
@@ -258,9 +258,7 @@ class MerchantAccounts:
             raise Unauthenticated
         if row.expires_at is not None and row.expires_at <= self._clock.now():
             raise Unauthenticated
-        return Caller(
-            key_id=row.key_id, merchant_account=row.merchant_account, role=Role(row.role)
-        )
+        return Caller(key_id=row.key_id, merchant_account=row.merchant_account, role=Role(row.role))
 
     def _add_key(self, connection: Connection, merchant_account: str, key: bytes) -> None:
         connection.execute(

@@ -1,7 +1,7 @@
 """Secrets at rest: authenticated encryption under rotatable master keys.
 
-Fernet (AES-128-CBC with HMAC-SHA256) from the ``cryptography`` package. The newest key encrypts, all
-keys decrypt, so that a master key is rotated by putting a new one in front.
+Fernet (AES-128-CBC with HMAC-SHA256) from the ``cryptography`` package. The newest key encrypts,
+all keys decrypt, so that a master key is rotated by putting a new one in front.
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ class SqlIdempotencyKeys:
         """Work inside ``connection``'s transaction."""
         self._connection = connection
 
-    def claim(  # noqa: PLR0913  # the row is what it is
+    def claim(  # the row is what it is
         self,
         merchant_account: str,
         key: str,

@@ -115,9 +115,7 @@ class SqlSagas:
         claimed = self._connection.execute(
             update(saga_instances)
             .where(saga.saga_id == found["saga_id"])
-            .values(
-                version=saga.version + 1, owner=owner, lease_until=lease_until
-            )
+            .values(version=saga.version + 1, owner=owner, lease_until=lease_until)
             .returning(saga.saga_id, saga.payment_id, saga.version)
         ).one()
         return Claim(**claimed._asdict()), payment_of(found)

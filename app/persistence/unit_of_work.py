@@ -20,7 +20,8 @@ class SqlUnitOfWork:
     Leaving the block without ``commit`` rolls back, so that the forgotten case is the safe one.
 
     Raises:
-        StoreUnavailable: On entering the block or inside it, when Postgres is away. Nothing is stored
+        StoreUnavailable: On entering the block or inside it, when Postgres is away. Nothing is
+        stored
             then, with one exception that no client can rule out: a commit whose answer was lost.
     """
 

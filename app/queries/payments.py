@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
 from app.domain.payment import Payment
 from app.errors import InvalidFields, PaymentNotFound
@@ -70,9 +70,7 @@ def payment_json(payment: Payment) -> Json:
     )
 
 
-def get_payment(
-    connection: Connection, payment_id: UUID, *, merchant_account: str | None
-) -> Json:
+def get_payment(connection: Connection, payment_id: UUID, *, merchant_account: str | None) -> Json:
     """Return one payment.
 
     Args:
@@ -122,7 +120,7 @@ def list_payments(connection: Connection, wanted: PaymentFilter) -> Json:
     }
 
 
-def _view(row: Mapping[str, Any]) -> Json:
+def _view(row: Mapping[str, Any] | RowMapping) -> Json:
     return {
         "id": str(row["payment_id"]),
         "merchant_account": row["merchant_account"],
@@ -150,7 +148,7 @@ def instant(at: datetime) -> str:
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _cursor(row: Mapping[str, Any]) -> str:
+def _cursor(row: RowMapping) -> str:
     place = json.dumps([row["created_at"].isoformat(), str(row["payment_id"])])
     return base64.urlsafe_b64encode(place.encode()).decode("ascii")
 

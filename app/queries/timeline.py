@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
 from app.queries.payments import Json, instant
 
@@ -48,7 +48,7 @@ def timeline(connection: Connection, payment_id: UUID) -> Json:
     return {"items": [item for _place, item in sorted(items, key=lambda pair: pair[0])]}
 
 
-def _delivery(row: Mapping[str, Any]) -> Json:
+def _delivery(row: RowMapping) -> Json:
     outcome = "true" if row["success"] else "false"
     again = " delivered again" if row["is_again"] else " received"
     return {
@@ -59,7 +59,7 @@ def _delivery(row: Mapping[str, Any]) -> Json:
     }
 
 
-def _event(row: Mapping[str, Any]) -> Json:
+def _event(row: RowMapping) -> Json:
     return {
         "at": instant(row["at"]),
         "kind": row["kind"],
@@ -68,7 +68,7 @@ def _event(row: Mapping[str, Any]) -> Json:
     }
 
 
-def _title(kind: str, data: Mapping[str, Any]) -> str:
+def _title(kind: str, data: Mapping[str, Any]) -> str:  # noqa: PLR0911  # one line a kind
     match kind:
         case "payment_started":
             return f"Payment {data['merchant_reference']} started"

@@ -1,7 +1,7 @@
 """The booking saga: fraud check, preauth, booking confirmation, (capture), email.
 
-Read ``booking_saga`` first: it is the flow as data. Above it stands what each step asks, what proves
-that it is settled, and what undoes it.
+Read ``booking_saga`` first: it is the flow as data. Above it stands what each step asks, what
+proves that it is settled, and what undoes it.
 """
 
 from app.domain.flow import FlowEvent, FlowState
@@ -16,8 +16,8 @@ NAME = "booking"
 HOUR = 3600
 DAY = 24 * HOUR
 
-#: Failed undos are tried again at once, then after 5 m and 1 h, then daily for five days: from S7 in
-#: psp-reports.md section 3.3. After that a person is asked.
+#: Failed undos are tried again at once, then after 5 m and 1 h, then daily for five days: from S7
+#: in psp-reports.md section 3.3. After that a person is asked.
 UNDO_RETRY = RetryPolicy((2, 10, 60, 300, HOUR, DAY, DAY, DAY, DAY, DAY))
 
 

@@ -66,7 +66,7 @@ def decide(
     return _decide_act(step, payment, records.get((step.name, Direction.ACT)), now, just_called)
 
 
-def _decide_act(
+def _decide_act(  # noqa: PLR0911  # one line a case, read top to bottom
     step: Step,
     payment: Payment,
     record: StepRecord | None,
@@ -111,7 +111,7 @@ def _decide_undo(
         record = records.get((step.name, Direction.UNDO))
         if undo.is_done(payment) or (record and record.status is StepStatus.DONE):
             continue
-        return _undo(step, undo, payment, record, now, just_called)
+        return _undo(step, undo, payment, record, now=now, just_called=just_called)
     return FlowEvent.UNDO_COMPLETED
 
 
@@ -120,6 +120,7 @@ def _undo(
     undo: Undo,
     payment: Payment,
     record: StepRecord | None,
+    *,
     now: datetime,
     just_called: StepRecord | None,
 ) -> Decision:
@@ -133,7 +134,8 @@ def _undo(
     if delay is None:
         return FlowEvent.UNDO_FAILED
     if record.status is StepStatus.WAITING:
-        # A webhook needs longer than a blip, and a wake by some other fact is no reason to ask again.
+        # A webhook needs longer than a blip, and a wake by some other fact is no reason to ask
+        # again.
         asks_again = record.asked_at + timedelta(seconds=max(delay, undo.webhook_seconds))
         if now < asks_again:
             return Wait(asks_again)

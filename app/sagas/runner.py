@@ -15,6 +15,7 @@ from uuid import UUID
 from app import failpoints
 from app.clock import Clock
 from app.domain.flow import REST_STATES, FlowEvent
+from app.domain.funds import Fact, FactKind
 from app.domain.identifiers import step_key
 from app.domain.payment import Change, EventKind, Payment
 from app.domain.saga import Claim, Direction, StepRecord, StepStatus
@@ -79,7 +80,7 @@ class _Plan:
 
 
 class SagaRunner:
-    """Runs due sagas, one after the other. Thread-safe; any number may run on any number of hosts."""
+    """Runs due sagas, one after the other. Thread-safe; any number may run, on any hosts."""
 
     def __init__(
         self,
@@ -111,9 +112,7 @@ class SagaRunner:
         self._lease = timedelta(seconds=lease_seconds)
         self._jitter = jitter or (lambda bound: random.uniform(0, bound))  # noqa: S311
 
-    def run_next(
-        self, payment_id: UUID | None = None, *, as_of: datetime | None = None
-    ) -> bool:
+    def run_next(self, payment_id: UUID | None = None, *, as_of: datetime | None = None) -> bool:
         """Take the saga that is due longest as far as it goes without waiting.
 
         Args:
@@ -128,9 +127,7 @@ class SagaRunner:
         while plan is not None:
             failpoints.hit("saga.before_effect")
             try:
-                call = Call(
-                    payment=plan.payment, idempotency_key=plan.key, gateways=self._gateways
-                )
+                call = Call(payment=plan.payment, idempotency_key=plan.key, gateways=self._gateways)
                 outcome: Outcome | GatewayError = plan.ask.act(call)
             except GatewayError as error:
                 outcome = error
@@ -139,9 +136,7 @@ class SagaRunner:
             failpoints.hit("saga.after_commit")
         return has_claimed
 
-    def _claim(
-        self, payment_id: UUID | None, as_of: datetime | None
-    ) -> tuple[_Plan | None, bool]:
+    def _claim(self, payment_id: UUID | None, as_of: datetime | None) -> tuple[_Plan | None, bool]:
         now = self._clock.now()
         looks_from = as_of or now
         with self._unit_of_work() as uow:
@@ -176,9 +171,7 @@ class SagaRunner:
             if event is not None:
                 self._move(change, event)
             just_called = record if event is None else None
-            following = self._go_on(
-                uow, claim, change, looks_from=now, just_called=just_called
-            )
+            following = self._go_on(uow, claim, change, looks_from=now, just_called=just_called)
             uow.commit()
         return following
 
@@ -215,9 +208,7 @@ class SagaRunner:
         uow.sagas.follow(change.payment, now=change.at)
         return None
 
-    def _intend(
-        self, uow: RunnerUnitOfWork, claim: Claim, change: Change, ask: Ask
-    ) -> _Plan:
+    def _intend(self, uow: RunnerUnitOfWork, claim: Claim, change: Change, ask: Ask) -> _Plan:
         record = replace(ask.record, asked_at=change.at)
         if record.attempts == 1:
             record = replace(record, started_at=change.at)
@@ -225,9 +216,7 @@ class SagaRunner:
         uow.payments.save(change)
         uow.sagas.hold(claim, change.payment)
         uow.sagas.put_step(claim.saga_id, record, key, now=change.at)
-        return _Plan(
-            claim=claim, payment=change.payment, ask=replace(ask, record=record), key=key
-        )
+        return _Plan(claim=claim, payment=change.payment, ask=replace(ask, record=record), key=key)
 
     @staticmethod
     def _move(change: Change, event: FlowEvent) -> None:
@@ -259,6 +248,12 @@ def _keep_evidence(change: Change, plan: _Plan, outcome: Outcome | GatewayError)
         change.add(EventKind.STEP_FAILED, data)
         return
     data |= {"status": outcome.status, "answer": dict(outcome.evidence)}
-    if outcome.payment_psp_reference:
-        data["payment_psp_reference"] = outcome.payment_psp_reference
     change.add(EventKind.STEP_ANSWERED, data)
+    if outcome.payment_psp_reference:
+        pending = Fact(
+            kind=FactKind.PENDING,
+            reference=outcome.payment_psp_reference,
+            amount_minor=change.payment.amount.amount_minor,
+            occurred_at=change.at,
+        )
+        change.record_fact(pending, payment_psp_reference=outcome.payment_psp_reference)

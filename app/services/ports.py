@@ -103,7 +103,7 @@ class KeyHolder:
 class IdempotencyRepository(Protocol):
     """Idempotency-Keys of the merchant API, one space of keys for each merchant account."""
 
-    def claim(  # noqa: PLR0913  # the row is what it is
+    def claim(  # the row is what it is
         self,
         merchant_account: str,
         key: str,

@@ -127,7 +127,7 @@ def adopt_external(
 def _flow_event(
     payment: Payment, fact: Fact, now: datetime, decision_window_seconds: int
 ) -> FlowEvent | None:
-    """Name the fact for the flow. A success that comes late is told from one in time by the clock."""
+    """Name the fact for the flow. The clock tells a late success from one in time."""
     event = EVENT_OF_FACT.get(fact.kind)
     if event is not FlowEvent.AUTHORISATION_SUCCEEDED:
         return event

@@ -52,8 +52,8 @@ def start_payment(
 ) -> Started:
     """Store the key, the payment and its saga in one commit; the saga does the rest.
 
-    Two requests with one key, at once or one after the other, on one host or two, start one payment:
-    the second waits for the first one's commit and then finds the key taken.
+    Two requests with one key, at once or one after the other, on one host or two, start one
+    payment: the second waits for the first one's commit and then finds the key taken.
 
     Args:
         command: What to start.
@@ -64,8 +64,8 @@ def start_payment(
         new_id: Makes the payment's id.
 
     Raises:
-        IdempotencyKeyReused: The key was used for another request; noted on that payment's timeline.
-        IdempotencyKeyInFlight: The first request with this key is still running.
+        IdempotencyKeyReused: The key was used for another request; noted on that payment's
+        timeline. IdempotencyKeyInFlight: The first request with this key is still running.
         MerchantReferenceTaken: Another key started a payment under this reference.
         StoreUnavailable: Nothing is stored.
     """
