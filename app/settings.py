@@ -45,7 +45,7 @@ class Settings(BaseModel):
         200, ge=10, le=60_000, description="How often an idle `worker` looks for due work."
     )
     lease_seconds: Seconds = Field(
-        60, description="How long a claimed saga belongs to its worker; longer than any call."
+        25, description="How long a claimed saga belongs to its worker; longer than any call."
     )
     decision_window_seconds: Seconds = Field(
         900, description="How long after its start a shopper still wants a payment."
@@ -77,7 +77,7 @@ class Settings(BaseModel):
     )
     smtp_user: str = Field("", description="User there; empty sends without login.")
     smtp_password: SecretStr = Field(SecretStr(""), description="Password there.")
-    smtp_timeout_seconds: Seconds = Field(10, description="Longest silence of the mail server.")
+    smtp_timeout_seconds: Seconds = Field(5, description="Longest silence of the mail server.")
     mail_from: str = Field("payments@example.com", description="Sender of the mails.")
 
     @classmethod

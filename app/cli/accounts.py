@@ -102,7 +102,12 @@ def api_key() -> None:
 
 @api_key.command()
 @click.option("--merchant", "account", required=True, help="The merchant account.")
-@click.option("--role", type=click.Choice([*Role]), default=Role.MERCHANT, show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default=Role.MERCHANT.value,
+    show_default=True,
+)
 @click.option("--expires-at", type=Instant(), help="When it stops working; never by default.")
 def create(account: str, role: str, expires_at: object) -> None:
     """Print a new API key, once, alone on a line. Only its hash is kept."""

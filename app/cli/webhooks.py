@@ -75,7 +75,9 @@ def inbox() -> None:
 
 
 @inbox.command("list")
-@click.option("--state", type=click.Choice([*InboxState]), help="Only these.")
+@click.option(
+    "--state", type=click.Choice([state.value for state in InboxState]), help="Only these."
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @as_json_option
 def list_inbox(state: str | None, limit: int, *, as_json: bool) -> None:

@@ -180,8 +180,15 @@ class Funds:
 
     @property
     def cancelled(self) -> int:
-        """What was released of the hold: all that was authorised and not captured by then."""
-        return max(self.authorised - self.captured, 0) if self._is_released else 0
+        """What was released of the hold: all that was authorised and not captured by then.
+
+        While no authorisation is known, the release itself tells how much was held.
+        """
+        if not self._is_released:
+            return 0
+        releases = self._of(FactKind.CANCELLED, FactKind.EXPIRED)
+        held = self.authorised or max(release.amount_minor for release in releases)
+        return max(held - self.captured, 0)
 
     @property
     def held(self) -> int:

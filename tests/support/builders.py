@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
 from app.domain.flow import FlowState
 from app.domain.funds import Fact, FactKind, Funds
 from app.domain.money import Money
-from app.domain.payment import CaptureMode, Payment
+from app.domain.payment import CaptureMode, EventKind, Payment, PaymentEvent
+from app.domain.saga import Direction, StepRecord, StepStatus
 from app.services.start_payment import StartPayment
 from webhooks.notifications import parse
 from webhooks.signatures import sign, signing_string
@@ -160,3 +161,47 @@ def unsigned_webhook(*items: Mapping[str, object]) -> bytes:
 def numbered_id(number: int) -> UUID:
     """A made-up identifier that is the same in every run."""
     return uuid5(PAYMENT_ID, str(number))
+
+
+def later(seconds: float) -> datetime:
+    """The time ``seconds`` after NOW; before it if negative."""
+    return NOW + timedelta(seconds=seconds)
+
+
+def a_started_event(*, capture: CaptureMode = CaptureMode.MANUAL) -> PaymentEvent:
+    """The first event of a payment that a merchant started."""
+    return PaymentEvent(
+        kind=EventKind.STARTED,
+        at=NOW,
+        cause="api",
+        data={
+            "merchant_account": ACCOUNT,
+            "merchant_reference": "ORDER-1001",
+            "amount_minor": EUR_125.amount_minor,
+            "currency": EUR_125.currency,
+            "capture": capture.value,
+            "details": DETAILS,
+        },
+    )
+
+
+def a_step_record(
+    step: FlowState = FlowState.PREAUTH,
+    direction: Direction = Direction.ACT,
+    status: StepStatus = StepStatus.ASKED,
+    *,
+    attempts: int = 1,
+    started_at: datetime = NOW,
+    asked_at: datetime | None = None,
+    response: Mapping[str, object] | None = None,
+) -> StepRecord:
+    return StepRecord(
+        step=step,
+        direction=direction,
+        status=status,
+        round=1,
+        attempts=attempts,
+        response=response or {},
+        started_at=started_at,
+        asked_at=asked_at or started_at,
+    )

@@ -1,0 +1,26 @@
+"""The service fixture: everything real but the outside."""
+
+from collections.abc import Iterator
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.bootstrap import Container
+from app.clock import FixedClock
+from tests.support.fakes import FakeOutside
+from tests.support.service import Service
+
+
+@pytest.fixture
+def service(
+    container: Container, outside: FakeOutside, clock: FixedClock, client: FlaskClient
+) -> Service:
+    return Service(container, outside, clock, client)
+
+
+@pytest.fixture
+def restarted(service: Service) -> Iterator[Service]:
+    """The same service in a second process."""
+    other = service.restarted()
+    yield other
+    other.container.engine.dispose()
