@@ -61,6 +61,11 @@ def main() -> None:
         click.echo(f"countersign: {_message(error)}", err=True)
         sys.exit(1)
     except Exception as error:  # the process boundary
+        from app.persistence.engine import is_unavailable  # noqa: PLC0415  # slow to import
+
+        if is_unavailable(error):
+            click.echo("countersign: the database can't be reached; is it running?", err=True)
+            sys.exit(1)
         logging.getLogger(__name__).exception("unforeseen error")
         click.echo(f"countersign: unforeseen error: {type(error).__name__}", err=True)
         sys.exit(1)

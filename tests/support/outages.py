@@ -19,7 +19,9 @@ def postgres_outage(database_url: str) -> Iterator[None]:
         with engine.connect() as connection:
             connection.execute(text(f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS false"))
             connection.execute(
-                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+                ),
                 {"name": database},
             )
             try:

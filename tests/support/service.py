@@ -70,6 +70,11 @@ class Service:
         assert started.payment is not None
         return started.payment.payment_id
 
+    @property
+    def lease_seconds(self) -> int:
+        """After so long a dead worker's saga is free."""
+        return self.container.settings.lease_seconds
+
     def post_webhook(self, body: bytes, **headers: str) -> TestResponse:
         """Post a body from a client of its own, so that threads may call this."""
         client = self.client.application.test_client()

@@ -1,0 +1,143 @@
+"""Postgres away: nothing is acknowledged, nothing is lost, and the caller is told to come back.
+
+F39, F42: the database goes while the service runs, and its pool runs dry.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from pydantic import SecretStr
+
+from app.errors import StoreUnavailable
+from tests.support.builders import a_start_body, a_webhook, an_item
+from tests.support.outages import postgres_outage
+from tests.support.service import Service
+
+NOWHERE = SecretStr("postgresql://nobody@/nowhere?host=/nonexistent")
+
+
+@pytest.fixture
+def warm(service: Service) -> Service:
+    """A service that has served, so that its caches are full and its connections open."""
+    service.deliver(an_item("REPORT_AVAILABLE"))
+    return service
+
+
+@pytest.fixture
+def nowhere(service: Service) -> Iterator[Service]:
+    """A service whose Postgres never was there."""
+    other = service.restarted(database_url=NOWHERE)
+    yield other
+    other.container.engine.dispose()
+
+
+def test_a_webhook_is_not_acknowledged(warm: Service, database_url: str) -> None:
+    with postgres_outage(database_url):
+        statuses = [warm.post_webhook(a_webhook()).status_code for _ in range(3)]
+
+    assert statuses == [503] * 3
+    assert warm.count("webhook_inbox") == 1
+
+
+def test_the_caller_is_told_to_come_back(warm: Service, database_url: str) -> None:
+    with postgres_outage(database_url):
+        response = warm.post_webhook(a_webhook())
+
+    assert int(response.headers["Retry-After"]) > 0
+    assert response.mimetype == "application/problem+json"
+    assert response.json is not None
+    assert response.json["code"] == "store_unavailable"
+
+
+def test_the_redelivery_after_the_outage_is_stored(warm: Service, database_url: str) -> None:
+    with postgres_outage(database_url):
+        warm.post_webhook(a_webhook())
+
+    assert warm.post_webhook(a_webhook()).status_code == 200
+    assert warm.count("webhook_inbox") == 2
+
+
+def test_a_forgery_is_refused_although_it_can_not_be_kept(warm: Service, database_url: str) -> None:
+    with postgres_outage(database_url):
+        response = warm.post_webhook(b"forged")
+
+    assert response.status_code == 400
+
+
+def test_a_webhook_at_a_service_that_never_had_postgres_is_not_acknowledged(
+    nowhere: Service,
+) -> None:
+    response = nowhere.post_webhook(a_webhook())
+
+    assert response.status_code == 503
+    assert "Retry-After" in response.headers
+
+
+def test_a_payment_is_not_accepted(warm: Service, database_url: str) -> None:
+    headers = {"Authorization": f"Bearer {warm.api_key()}", "Idempotency-Key": "key-1"}
+
+    with postgres_outage(database_url):
+        response = warm.client.post("/payments", json=a_start_body(), headers=headers)
+
+    assert response.status_code == 503
+    assert "Retry-After" in response.headers
+    assert warm.count("payments") == 0
+
+
+def test_the_service_is_alive_but_not_ready(nowhere: Service) -> None:
+    live, ready = nowhere.client.get("/health/live"), nowhere.client.get("/health/ready")
+
+    assert (live.status_code, ready.status_code) == (200, 503)
+    assert ready.json is not None
+    assert ready.json["checks"]["postgres"].startswith("unavailable")
+
+
+def test_the_service_is_ready_again_after_the_outage(warm: Service, database_url: str) -> None:
+    with postgres_outage(database_url):
+        during = warm.client.get("/health/ready").status_code
+
+    assert (during, warm.client.get("/health/ready").status_code) == (503, 200)
+
+
+def test_a_worker_goes_on_after_the_outage(warm: Service, database_url: str) -> None:
+    payment_id = warm.start()
+    with postgres_outage(database_url):
+        with pytest.raises(StoreUnavailable):
+            warm.container.runner.run_next()
+        with pytest.raises(StoreUnavailable):
+            warm.container.drain.run_next()
+
+    warm.settle()
+    warm.receive(an_item())
+
+    assert warm.payment(payment_id).state == "fin"
+
+
+def test_an_outage_during_a_call_repeats_it_under_the_same_key(
+    warm: Service, database_url: str
+) -> None:
+    payment_id = warm.start()
+    with ExitStack() as outage:
+        warm.outside.psp.before_answer = lambda: outage.enter_context(postgres_outage(database_url))
+        with pytest.raises(StoreUnavailable):
+            warm.settle()
+    warm.outside.psp.before_answer = lambda: None
+
+    warm.later(warm.lease_seconds)
+    warm.receive(an_item())
+
+    assert warm.payment(payment_id).state == "fin"
+    assert warm.outside.psp.asked("authorise") == 2
+    assert len(warm.outside.psp.effects) == 1
+
+
+def test_a_dry_pool_is_a_bounded_wait_and_no_acknowledgement(service: Service) -> None:
+    service.deliver(an_item("REPORT_AVAILABLE"))
+    with ExitStack() as held:
+        for _ in range(service.container.pool_size):
+            held.enter_context(service.container.engine.connect())
+        response = service.post_webhook(a_webhook())
+
+    assert response.status_code == 503
+    assert service.post_webhook(a_webhook()).status_code == 200

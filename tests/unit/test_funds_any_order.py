@@ -1,0 +1,89 @@
+"""Goal: the order and the number of deliveries cannot change what is known about the money.
+
+Method: any list of facts, few references and few instants so that slots collide and dates tie,
+shuffled and repeated, against the straight run.
+"""
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.funds import Fact, FactKind, Funds
+from tests.support.builders import a_fact, later
+
+FACTS = st.builds(
+    a_fact,
+    st.sampled_from(FactKind),
+    reference=st.sampled_from(["PAY", "MOD1", "MOD2"]),
+    amount_minor=st.integers(0, 4),
+    occurred_at=st.integers(0, 3).map(later),
+    is_repeat=st.booleans(),
+)
+
+quick = settings(deadline=None, derandomize=True, max_examples=150)
+
+
+def sums(funds: Funds) -> tuple[object, ...]:
+    return (
+        funds.status,
+        funds.authorised,
+        funds.captured,
+        funds.refunded,
+        funds.charged_back,
+        funds.cancelled,
+        funds.held,
+        funds.kept,
+    )
+
+
+@quick
+@given(facts=st.lists(FACTS, max_size=10), data=st.data())
+def test_any_order_and_repetition_gives_equal_funds(facts: list[Fact], data: st.DataObject) -> None:
+    repeats = data.draw(st.lists(st.sampled_from(facts), max_size=5)) if facts else []
+    delivered = data.draw(st.permutations(facts + repeats))
+
+    shuffled, straight = Funds.of(delivered), Funds.of(facts)
+
+    assert shuffled == straight
+    assert shuffled.facts == straight.facts
+    assert sums(shuffled) == sums(straight)
+
+
+@quick
+@given(facts=st.lists(FACTS, min_size=1, max_size=8))
+def test_known_fact_changes_nothing(facts: list[Fact]) -> None:
+    funds = Funds.of(facts)
+
+    assert all(funds.with_fact(fact) == funds for fact in facts)
+
+
+@quick
+@given(facts=st.lists(FACTS, max_size=8))
+def test_facts_survive_json(facts: list[Fact]) -> None:
+    funds = Funds.of(facts)
+    lines = [json.dumps(fact.as_json()) for fact in funds.facts]
+
+    assert Funds.of(Fact.from_json(json.loads(line)) for line in lines) == funds
+
+
+@quick
+@given(facts=st.lists(FACTS, max_size=10))
+def test_no_sum_is_negative_and_no_cent_is_both_held_and_released(facts: list[Fact]) -> None:
+    funds = Funds.of(facts)
+
+    assert min(sums(funds)[1:]) >= 0  # type: ignore[type-var]  # all but the first are integers
+    assert funds.captured + funds.cancelled + funds.held == max(funds.authorised, funds.captured)
+
+
+@quick
+@given(facts=st.lists(FACTS, max_size=8), fact=FACTS)
+def test_adding_a_fact_leaves_the_funds_before_it_as_they_were(
+    facts: list[Fact], fact: Fact
+) -> None:
+    before = Funds.of(facts)
+    listed = before.facts
+
+    before.with_fact(fact)
+
+    assert before.facts == listed
