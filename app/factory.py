@@ -3,7 +3,9 @@
 from flask import Flask
 
 from app.bootstrap import Container, new_id
-from app.http import front, health, payments
+from app.http import health, payments
+from app.http.console import pages
+from app.http.console.filters import register_filters
 from app.http.problems import register_problem_handlers
 from app.http.request_ids import register_request_ids
 from webhooks import receiver
@@ -11,7 +13,7 @@ from webhooks import receiver
 
 def create_app(container: Container) -> Flask:
     """Build the web process's application; no connection is made yet."""
-    flask_app = Flask(__name__)
+    flask_app = Flask(__name__, static_folder=None)
     flask_app.config["MAX_CONTENT_LENGTH"] = container.settings.body_bytes_max
     flask_app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     register_problem_handlers(flask_app)
@@ -29,5 +31,14 @@ def create_app(container: Container) -> Flask:
         )
     )
     flask_app.register_blueprint(health.create_blueprint(container.engine, container.seen))
-    flask_app.register_blueprint(front.create_blueprint())
+    pages.configure_sessions(flask_app, container.settings.derived_secret("console sessions"))
+    register_filters(flask_app)
+    flask_app.register_blueprint(
+        pages.Console(
+            authenticate=container.accounts.authenticate,
+            find_caller=container.accounts.caller,
+            engine=container.engine,
+            clock=container.clock,
+        ).blueprint()
+    )
     return flask_app

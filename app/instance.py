@@ -258,7 +258,7 @@ class Instance:
             f" -H 'Idempotency-Key: {reference}' -H 'Prefer: wait=10' -d '{body}'\n\n"
             f"curl -sS '{self.url}/payments?merchant_reference={reference}' {bearer}\n"
         )
-        print(f"ready {self.url}/", flush=True)  # noqa: T201  # the line that callers wait for
+        print(f"ready {self.url}/console/", flush=True)  # noqa: T201  # the line that callers wait for
 
     def _stop(self, lock: IO[str]) -> None:
         self._say("stopping")

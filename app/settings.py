@@ -6,6 +6,7 @@ that ``<NAME>_FILE`` names. While ``countersign up`` runs, it keeps the settings
 environment wins over that file.
 """
 
+import hmac
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -132,6 +133,10 @@ class Settings(BaseModel):
         """The master keys, newest first."""
         keys = self.encryption_keys.get_secret_value().split(",")
         return [key.strip() for key in keys if key.strip()]
+
+    def derived_secret(self, purpose: str) -> bytes:
+        """Return 32 bytes for one purpose: the same in every process that has the newest key."""
+        return hmac.digest(self.master_keys[0].encode(), purpose.encode(), "sha256")
 
 
 def variable(field: str) -> str:

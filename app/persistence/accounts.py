@@ -9,9 +9,10 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -249,16 +250,33 @@ class MerchantAccounts:
         """
         mark, _, rest = api_key.partition("_")
         prefix, _, secret = rest.partition("_")
-        query = select(api_keys).where(api_keys.c.prefix == prefix)
-        with self._engine.connect() as connection:
-            row = connection.execute(query).one_or_none()
+        row = self._live_api_key(api_keys.c.prefix == prefix.replace("\x00", ""))
         expected = bytes(row.secret_hash) if row is not None else bytes(32)
         is_right = hmac.compare_digest(_hash(secret), expected)
-        if row is None or not is_right or mark != API_KEY_MARK or row.revoked_at is not None:
+        if row is None or not is_right or mark != API_KEY_MARK:
             raise Unauthenticated
-        if row.expires_at is not None and row.expires_at <= self._clock.now():
+        return _caller(row)
+
+    def caller(self, key_id: UUID) -> Caller:
+        """Return whose key this is, for a session that was opened with it.
+
+        Raises:
+            Unauthenticated: The key was revoked or has expired since.
+        """
+        row = self._live_api_key(api_keys.c.key_id == key_id)
+        if row is None:
             raise Unauthenticated
-        return Caller(key_id=row.key_id, merchant_account=row.merchant_account, role=Role(row.role))
+        return _caller(row)
+
+    def _live_api_key(self, condition: ColumnElement[bool]) -> Row[Any] | None:
+        keys = api_keys.c
+        query = select(api_keys).where(
+            condition,
+            keys.revoked_at.is_(None),
+            (keys.expires_at.is_(None)) | (keys.expires_at > self._clock.now()),
+        )
+        with self._engine.connect() as connection:
+            return connection.execute(query).one_or_none()
 
     def _add_key(self, connection: Connection, merchant_account: str, key: bytes) -> None:
         connection.execute(
@@ -295,6 +313,10 @@ def hmac_key_of(text: str) -> bytes:
     if len(key) != HMAC_KEY_BYTES:
         raise InvalidFields({"hmac-key": f"is not {2 * HMAC_KEY_BYTES} hexadecimal digits"})
     return key
+
+
+def _caller(row: Row[Any]) -> Caller:
+    return Caller(key_id=row.key_id, merchant_account=row.merchant_account, role=Role(row.role))
 
 
 def _hash(secret: str) -> bytes:

@@ -32,6 +32,7 @@ class PaymentFilter:
 
     Attributes:
         merchant_account: Required of merchants; None lists every account's.
+        any_reference: The merchant's, the PSP's, or the payment's id.
         cursor: The ``next_cursor`` of the page before.
         limit: Items on a page.
     """
@@ -39,6 +40,7 @@ class PaymentFilter:
     merchant_account: str | None
     merchant_reference: str | None = None
     psp_reference: str | None = None
+    any_reference: str | None = None
     state: str | None = None
     cursor: str | None = None
     limit: int = 50
@@ -104,6 +106,11 @@ def list_payments(connection: Connection, wanted: PaymentFilter) -> Json:
         if value is not None:
             conditions.append(f"{name} = :{name}")
             values[name] = value
+    if wanted.any_reference is not None:
+        conditions.append(
+            ":any_reference IN (merchant_reference, psp_reference, CAST(payment_id AS text))"
+        )
+        values["any_reference"] = wanted.any_reference
     if wanted.cursor:
         conditions.append("(created_at, payment_id) < (:created_at, :payment_id)")
         values |= _place(wanted.cursor)

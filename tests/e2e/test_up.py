@@ -36,7 +36,7 @@ def _messages(instance: RunningInstance) -> str:
 
 def test_up_serves_tells_and_leaves_nothing_running() -> None:
     with running_instance() as instance:
-        assert instance.ready_line.strip() == f"ready {instance.demo['url']}/"
+        assert instance.ready_line.strip() == f"ready {instance.demo['url']}/console/"
         assert set(instance.demo) == PROMISED_KEYS
         assert stat.S_IMODE((instance.home / "demo.json").stat().st_mode) == 0o600
         everything = psutil.Process(instance.process.pid).children(recursive=True)

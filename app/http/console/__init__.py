@@ -1,0 +1,1 @@
+"""The web console: where operators look. It reads; it changes nothing."""
