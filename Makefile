@@ -27,7 +27,7 @@ venv: .venv/ready
 	@touch .venv/ready
 
 up: venv
-	$(BIN)/countersign up --port $(PORT) --home $(HOME_DIR)
+	@$(BIN)/countersign up --port $(PORT) --home $(HOME_DIR)
 
 test: venv
 	$(BIN)/python -m pytest -n 2

@@ -18,14 +18,16 @@
       - KeyNotFound
     + StateError                 the record is not in a state that allows this 409
       - IllegalTransition
-      - IdempotencyKeyInFlight
+      - IdempotencyKeyInFlight     ... yet                                     retryable
       - MerchantReferenceTaken
+      - ExternalPaymentExists      ... any more                                retryable
       - MerchantAccountExists
     + WebhookRefused             a notification that we do not trust           401
       - InvalidSignature
       - UnknownMerchantAccount
       - WrongBasicCredentials
       - MalformedNotification      ... or can't read                           400
+    + AmountMissing              a stored webhook about money names none        422
     + GatewayError               an outside service failed                     502
       - GatewayRejected            it understood, and refuses the request
       - GatewayUnavailable         it could not take the request now           retryable
@@ -183,6 +185,13 @@ class MerchantReferenceTaken(StateError):
     code = "merchant_reference_taken"
 
 
+class ExternalPaymentExists(StateError):
+    """The payment that the PSP reports has just been kept by another worker."""
+
+    code = "external_payment_exists"
+    retryable = True
+
+
 class MerchantAccountExists(StateError):
     """This merchant account is registered already."""
 
@@ -217,6 +226,12 @@ class MalformedNotification(WebhookRefused):
     """The body is not a standard webhook."""
 
     code = "malformed_notification"
+
+
+class AmountMissing(CountersignError):
+    """The webhook is about money and carries no amount of money."""
+
+    code = "amount_missing"
 
 
 class GatewayError(CountersignError):

@@ -3,7 +3,7 @@
 from flask import Flask
 
 from app.bootstrap import Container, new_id
-from app.http import health, payments
+from app.http import health, metrics, payments
 from app.http.console import pages
 from app.http.console.filters import register_filters
 from app.http.problems import register_problem_handlers
@@ -30,6 +30,7 @@ def create_app(container: Container) -> Flask:
             new_id=new_id,
         )
     )
+    flask_app.register_blueprint(metrics.create_blueprint(container.engine, container.clock))
     flask_app.register_blueprint(health.create_blueprint(container.engine, container.seen))
     pages.configure_sessions(flask_app, container.settings.derived_secret("console sessions"))
     register_filters(flask_app)

@@ -166,7 +166,9 @@ def _from_file(environ: Mapping[str, str], name: str, problems: list[str]) -> st
         return Path(path).read_text().strip()
     except OSError as error:
         problems.append(f"{name}_FILE: {error.strerror}")
-        return None
+    except UnicodeDecodeError:
+        problems.append(f"{name}_FILE: holds no text")
+    return None
 
 
 def _problem(found: Mapping[str, object]) -> str:

@@ -1,5 +1,6 @@
 """The schema, step by step. Old code runs on the new schema: expand first, contract later."""
 
+from io import StringIO
 from pathlib import Path
 
 from alembic import command
@@ -24,7 +25,7 @@ def check(database_url: str) -> None:
 
 
 def _config(database_url: str) -> Config:
-    config = Config()
+    config = Config(stdout=StringIO())
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["database_url"] = database_url
     return config

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from app.clock import Clock
 from app.domain.flow import FlowEvent, FlowState
 from app.domain.payment import Payment
 from app.persistence.unit_of_work import SqlUnitOfWork
@@ -66,7 +67,7 @@ _STUCK = text(
     """
     SELECT payment_id FROM saga_instances
      WHERE due <= :as_of AND updated_at <= :before
-       AND (lease_until IS NULL OR lease_until <= :as_of)
+       AND (lease_until IS NULL OR lease_until <= :now)
        AND (CAST(:merchant_account AS text) IS NULL
             OR payment_id IN (SELECT payment_id FROM payments
                                WHERE merchant_account = :merchant_account))
@@ -127,6 +128,7 @@ class Sweep:
         unit_of_work: Callable[[], SqlUnitOfWork],
         runner: SagaRunner,
         drain_next: Callable[[], bool],
+        clock: Clock,
     ) -> None:
         """Wire the sweep.
 
@@ -135,11 +137,13 @@ class Sweep:
             unit_of_work: Opens a transaction.
             runner: Carries out what was decided.
             drain_next: Applies the next due webhook; False if there is none.
+            clock: Tells which leases are over; ``as_of`` can't end one.
         """
         self._saga = saga
         self._unit_of_work = unit_of_work
         self._runner = runner
         self._drain_next = drain_next
+        self._clock = clock
 
     def plan(self, *, as_of: datetime, merchant_account: str | None = None) -> list[Finding]:
         """Return what is stuck at ``as_of``, oldest first. Changes nothing.
@@ -151,6 +155,7 @@ class Sweep:
             wanted = {
                 "as_of": as_of,
                 "before": as_of - QUIET,
+                "now": self._clock.now(),
                 "merchant_account": merchant_account,
             }
             for payment_id in uow.connection.execute(_STUCK, wanted).scalars():

@@ -6,15 +6,15 @@ each shows.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, RowMapping, select
 
 from app.domain.history import GENESIS, seal
-from app.domain.payment import Payment, PaymentEvent, rebuild
+from app.domain.payment import EventKind, PaymentEvent, rebuild
 from app.errors import IllegalTransition
-from app.persistence.payments import event_of, payment_of
+from app.persistence.payments import columns_of, event_of
 from app.persistence.tables import payment_events, payments
 
 #: Payments read at a time; memory does not grow with their number.
@@ -48,21 +48,21 @@ def verify(connection: Connection) -> Verification:
     discrepancies: list[Discrepancy] = []
     after: UUID | None = None
     while chunk := _chunk(connection, after):
-        for payment, newest_hash, events in chunk:
+        for row, history in chunk:
             payment_count += 1
-            event_count += len(events)
+            event_count += len(history)
             discrepancies += [
-                Discrepancy(payment_id=payment.payment_id, what=what)
-                for what in _check(payment, newest_hash, events)
+                Discrepancy(payment_id=row["payment_id"], what=what)
+                for what in _check(row, history)
             ]
-        after = chunk[-1][0].payment_id
+        after = chunk[-1][0]["payment_id"]
     return Verification(payments=payment_count, events=event_count, discrepancies=discrepancies)
 
 
 _History = list[tuple[int, bytes, PaymentEvent]]
 
 
-def _chunk(connection: Connection, after: UUID | None) -> list[tuple[Payment, bytes, _History]]:
+def _chunk(connection: Connection, after: UUID | None) -> list[tuple[RowMapping, _History]]:
     query = select(payments).order_by(payments.c.payment_id).limit(CHUNK)
     if after is not None:
         query = query.where(payments.c.payment_id > after)
@@ -75,18 +75,17 @@ def _chunk(connection: Connection, after: UUID | None) -> list[tuple[Payment, by
     )
     for event in connection.execute(of_chunk).mappings():
         histories[event["payment_id"]].append((event["seq"], bytes(event["hash"]), event_of(event)))
-    return [
-        (payment_of(row), bytes(row["newest_hash"]), histories[row["payment_id"]]) for row in rows
-    ]
+    return [(row, histories[row["payment_id"]]) for row in rows]
 
 
-def _check(payment: Payment, newest_hash: bytes, history: _History) -> Iterator[str]:
+def _check(row: RowMapping, history: _History) -> Iterator[str]:
+    payment_id, newest_hash = row["payment_id"], bytes(row["newest_hash"])
     previous = GENESIS
     for place, (seq, hash_, event) in enumerate(history, 1):
         if seq != place:
             yield f"event {place} is missing"
             return
-        previous = seal(previous, payment.payment_id, seq, event)
+        previous = seal(previous, payment_id, seq, event)
         if hash_ != previous:
             yield f"event {seq} is not what was written"
             return
@@ -94,10 +93,11 @@ def _check(payment: Payment, newest_hash: bytes, history: _History) -> Iterator[
         yield "the newest event is not the one that the payment names"
         return
     try:
-        rebuilt = rebuild(payment.payment_id, (event for _seq, _hash, event in history))
+        rebuilt = rebuild(payment_id, (event for _seq, _hash, event in history))
     except (IllegalTransition, ValueError, TypeError, KeyError, StopIteration) as error:
         yield f"its events do not make a payment: {type(error).__name__}"
         return
-    for field in fields(Payment):
-        if getattr(rebuilt, field.name) != getattr(payment, field.name):
-            yield f"{field.name} does not follow from its events"
+    is_ours = history[0][2].kind is EventKind.STARTED
+    for name, value in columns_of(rebuilt, is_ours=is_ours).items():
+        if row[name] != value:
+            yield f"{name} does not follow from its events"

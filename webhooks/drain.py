@@ -7,19 +7,18 @@ however often a worker dies. One that can't be applied is put off alone; its nei
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from app import failpoints
 from app.clock import Clock
 from app.domain.money import Money
 from app.domain.payment import Payment
-from app.errors import CountersignError, StoreUnavailable
+from app.errors import AmountMissing, CountersignError, StoreUnavailable
 from app.persistence.tables import InboxState
 from app.persistence.unit_of_work import SqlUnitOfWork
 from app.services.ports import NewId
 from app.services.record_fact import Statement, adopt_external, record_fact
 from webhooks import inbox, meanings
-from webhooks.inbox import Work
+from webhooks.inbox import StoredWebhook, Work
 from webhooks.meanings import MEANINGS, About, Meaning
 from webhooks.notifications import Notification, parse_item
 
@@ -104,7 +103,8 @@ class Drain:
         return True
 
     def _apply(self, uow: SqlUnitOfWork, work: Work, now: datetime) -> None:
-        notification = parse_item(work.item, live=work.is_live)
+        stored = inbox.load(uow.connection, work.guid)
+        notification = parse_item(stored.item, live=stored.is_live)
         if notification.is_test:
             return
         meaning = MEANINGS.get(notification.event_code)
@@ -118,9 +118,9 @@ class Drain:
             merchant_reference=meanings.own_reference(notification, meaning.about),
         )
         if payment is None:
-            self._adopt(uow, work, notification, meaning, now)
+            self._adopt(uow, work, stored, notification, meaning, now)
             return
-        statement = _statement(work.guid, notification, meaning, payment)
+        statement = _statement(work, stored, notification, meaning, payment)
         record_fact(
             statement,
             payment,
@@ -133,18 +133,19 @@ class Drain:
         self,
         uow: SqlUnitOfWork,
         work: Work,
+        stored: StoredWebhook,
         notification: Notification,
         meaning: Meaning,
         now: datetime,
     ) -> None:
         """Park a webhook whose payment is not here; after the grace the payment is external."""
-        if now - work.received_at < self._orphan_grace:
+        if now - stored.received_at < self._orphan_grace:
             raise Parked("its payment is not here yet")
         reference = meanings.payment_reference(notification, meaning.about)
         if reference is None or notification.amount is None:
             raise Parked("it names no payment that could be kept", wait=UNKNOWN_CODE_WAIT)
         adopt_external(
-            _statement(work.guid, notification, meaning, None),
+            _statement(work, stored, notification, meaning, None),
             merchant_account=notification.merchant_account,
             merchant_reference=notification.merchant_reference,
             amount=notification.amount,
@@ -173,17 +174,28 @@ class Drain:
 
 
 def _statement(
-    guid: UUID, notification: Notification, meaning: Meaning, payment: Payment | None
+    work: Work,
+    stored: StoredWebhook,
+    notification: Notification,
+    meaning: Meaning,
+    payment: Payment | None,
 ) -> Statement:
-    amount = notification.amount
-    if payment is not None and amount is not None:
-        _require_same_currency(amount, payment)
-    funds = payment.funds if payment else None
+    if payment is not None and notification.amount is not None:
+        _require_same_currency(notification.amount, payment)
+    try:
+        fact = meanings.fact_of(
+            notification,
+            meaning,
+            payment.funds if payment else None,
+            occurred_at=stored.event_date,
+        )
+    except AmountMissing:
+        raise Parked("it carries no amount of money", wait=UNKNOWN_CODE_WAIT) from None
     return Statement(
-        fact=meanings.fact_of(notification, meaning, funds),
+        fact=fact,
         title=notification.event_code,
         payment_psp_reference=meanings.payment_reference(notification, meaning.about),
-        cause=f"webhook:{guid}",
+        cause=f"webhook:{work.guid}",
     )
 
 

@@ -1,6 +1,5 @@
 """The inbox: every authentic webhook, once, on disk before it is acknowledged."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,10 +27,16 @@ class Verified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A stored webhook that waits for the drain."""
+    """A webhook on the work list, claimed."""
 
     guid: UUID
     attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredWebhook:
+    """A webhook as it was stored."""
+
     item: Mapping[str, object]
     is_live: bool
     event_date: datetime
@@ -82,22 +87,23 @@ def claim_next(connection: Connection, *, now: datetime) -> Work | None:
     """
     work = inbox_work.c
     claim = (
-        select(
-            work.guid,
-            work.attempts,
-            webhook_inbox.c.item,
-            webhook_inbox.c.is_live,
-            webhook_inbox.c.event_date,
-            webhook_inbox.c.received_at,
-        )
-        .join_from(inbox_work, webhook_inbox, work.guid == webhook_inbox.c.guid)
+        select(work.guid, work.attempts)
         .where(work.due <= now, work.state != InboxState.DEAD)
         .order_by(work.due)
         .limit(1)
-        .with_for_update(skip_locked=True, of=inbox_work)
+        .with_for_update(skip_locked=True)
     )
     row = connection.execute(claim).one_or_none()
     return Work(**row._asdict()) if row else None
+
+
+def load(connection: Connection, guid: UUID) -> StoredWebhook:
+    """Return a stored webhook. One that can't be read fails alone."""
+    stored = webhook_inbox.c
+    query = select(stored.item, stored.is_live, stored.event_date, stored.received_at).where(
+        stored.guid == guid
+    )
+    return StoredWebhook(**connection.execute(query).one()._asdict())
 
 
 def finish(connection: Connection, guid: UUID) -> None:
@@ -170,10 +176,17 @@ def _note_redelivery(
     )
 
 
-def _storable(item: Mapping[str, object]) -> object:
+def _storable(value: object) -> object:
     """Replace what JSON may hold and Postgres can't: NUL, half characters. The body keeps them."""
-    line = json.dumps(item, ensure_ascii=False).encode("utf-8", "replace").decode()
-    return json.loads(line.replace("\\u0000", "\ufffd"))
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+        case Mapping():
+            return {str(_storable(name)): _storable(inner) for name, inner in value.items()}
+        case list():
+            return [_storable(inner) for inner in value]
+        case _:
+            return value
 
 
 #: What `countersign inbox list` shows, newest first.

@@ -1,10 +1,12 @@
 """Which webhook means which fact, as one table (psp-webhooks.md sections 5 and 7)."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
 from app.domain.funds import Fact, FactKind, Funds
+from app.errors import AmountMissing
 from webhooks.notifications import Notification
 
 
@@ -57,12 +59,14 @@ MEANINGS = MappingProxyType(
         "CHARGEBACK":                Meaning(_D, _K.CHARGED_BACK),
         "CHARGEBACK_REVERSED":       Meaning(_D, _K.CHARGEBACK_REVERSED),
         "SECOND_CHARGEBACK":         Meaning(_D, _K.CHARGED_BACK_AGAIN),
-        # what CANCEL_OR_REFUND did stands in modification.action: see fact_of
+        # what these two did stands in modification.action: see fact_of
         "CANCEL_OR_REFUND":          Meaning(_M, _K.CANCELLED,           _K.CANCEL_REFUSED),
+        "REVERSAL":                  Meaning(_M, _K.CANCELLED,           _K.CANCEL_REFUSED),
         # on the payment's timeline, without effect on money
         "MANUAL_REVIEW_ACCEPT":              Meaning(_M),
         "MANUAL_REVIEW_REJECT":              Meaning(_M),
         "POSTPONED_REFUND":                  Meaning(_M),
+        "PAIDOUT_REVERSED":                  Meaning(_M),
         "VOID_PENDING_REFUND":               Meaning(_M),
         "HANDLED_EXTERNALLY":                Meaning(_P),
         "REQUEST_FOR_INFORMATION":           Meaning(_D),
@@ -83,6 +87,10 @@ MEANINGS = MappingProxyType(
         "SCHEME_ARBITRATION_LOST":           Meaning(_D),
         # about no payment of ours
         "REPORT_AVAILABLE":          Meaning(_N),
+        "REFUND_WITH_DATA":          Meaning(_N),
+        "PAYOUT_THIRDPARTY":         Meaning(_N),
+        "PAYOUT_DECLINE":            Meaning(_N),
+        "PAYOUT_EXPIRE":             Meaning(_N),
         "RECURRING_CONTRACT":        Meaning(_N),
         "ORDER_OPENED":              Meaning(_N),
         "ORDER_CLOSED":              Meaning(_N),
@@ -96,30 +104,46 @@ MEANINGS = MappingProxyType(
 )  # fmt: skip
 """A code without a row is parked: the PSP adds codes at any time, and never has to retry one."""
 
+#: Cancels or refunds, whichever it takes; the item says which (psp-webhooks.md section 5).
+_REVERSALS = frozenset({"CANCEL_OR_REFUND", "REVERSAL"})
+_IS_REFUND_BY_ACTION = MappingProxyType(
+    {"cancel": False, "cancelled": False, "refund": True, "refunded": True}
+)
+
 #: The PSP repeated a capture that had failed (psp-webhooks.md section 5, CAPTURE).
 _RECAPTURED = ("transaction recaptured", "transaction auto-recaptured")
 
 
-def fact_of(notification: Notification, meaning: Meaning, funds: Funds | None) -> Fact | None:
-    """Return what a verified webhook says about money; None if it says nothing.
+def fact_of(
+    notification: Notification, meaning: Meaning, funds: Funds | None, *, occurred_at: datetime
+) -> Fact | None:
+    """Return what a verified webhook says about money; None if its code says nothing about it.
 
     Args:
-        notification: The webhook; its event date must be known.
+        notification: The webhook.
         meaning: The row of its event code.
         funds: The payment's funds, which stand in for a missing ``modification.action``; None if
-        the
-            payment is not known yet.
+            the payment is not known yet.
+        occurred_at: The event date, or when we received the webhook if it told none.
+
+    Raises:
+        AmountMissing: Its code is about money, and it carries no amount of money.
     """
     kind = meaning.on_success if notification.success else meaning.on_failure
-    if kind is None or notification.amount is None or notification.event_date is None:
+    if kind is None:
         return None
-    if notification.event_code == "CANCEL_OR_REFUND":
-        kind = _what_the_reversal_did(notification, kind, funds)
+    if notification.amount is None:
+        raise AmountMissing(notification.event_code)
+    if notification.event_code in _REVERSALS:
+        did = _what_the_reversal_did(notification, kind, funds)
+        if did is None:
+            return None
+        kind = did
     return Fact(
         kind=kind,
         reference=notification.psp_reference,
         amount_minor=notification.amount.amount_minor,
-        occurred_at=notification.event_date,
+        occurred_at=occurred_at,
         is_repeat=notification.reason.lower() in _RECAPTURED,
     )
 
@@ -146,10 +170,13 @@ def own_reference(notification: Notification, about: About) -> str | None:
 
 def _what_the_reversal_did(
     notification: Notification, kind: FactKind, funds: Funds | None
-) -> FactKind:
-    action = notification.additional("modification.action")
+) -> FactKind | None:
+    """Believe the item's action; without one, our own funds; another action says nothing."""
     is_captured = funds is not None and funds.captured > 0
-    is_refund = action == "refund" or (action != "cancel" and is_captured)
+    action = notification.additional("modification.action")
+    is_refund = _IS_REFUND_BY_ACTION.get(action, None if action else is_captured)
+    if is_refund is None:
+        return None
     if not is_refund:
         return kind
     return FactKind.REFUNDED if notification.success else FactKind.REFUND_REFUSED

@@ -132,7 +132,8 @@ def _notification(live: str, item: Json, where: str) -> Notification:
         _text(item, "eventCode"),
         success,
     )
-    _require_encodable(signed_values, where)
+    event_date = _text(item, "eventDate")
+    _require_storable((*signed_values, event_date), where)
     data = item.get("additionalData")
     signature = data.get("hmacSignature") if isinstance(data, Mapping) else None
     return Notification(
@@ -140,7 +141,7 @@ def _notification(live: str, item: Json, where: str) -> Notification:
             live=live,
             signed_values=signed_values,
             event_code=signed_values[6],
-            event_date=_text(item, "eventDate"),
+            event_date=event_date,
         ),
         is_live=live == "true",
         merchant_account=signed_values[2],
@@ -150,7 +151,7 @@ def _notification(live: str, item: Json, where: str) -> Notification:
         original_reference=signed_values[1],
         merchant_reference=signed_values[3],
         amount=_money(signed_values[4], signed_values[5]),
-        event_date=_date(_text(item, "eventDate")),
+        event_date=_date(event_date),
         signature=signature if isinstance(signature, str) else None,
         signed_values=signed_values,
         item=item,
@@ -184,7 +185,7 @@ def _text(values: Json, name: str) -> str:
             raise MalformedNotification(f"{name} is not a plain value")
 
 
-def _require_encodable(values: tuple[str, ...], where: str) -> None:
+def _require_storable(values: tuple[str, ...], where: str) -> None:
     try:
         signing_string(values)
     except UnicodeEncodeError:
@@ -201,8 +202,9 @@ def _money(value: str, currency: str) -> Money | None:
 
 
 def _date(text: str) -> datetime | None:
+    """Read an ISO 8601 date; one without an offset is UTC, one beyond the calendar is none."""
     try:
         date = datetime.fromisoformat(text)
-    except ValueError:
+        return date.astimezone(UTC) if date.tzinfo is not None else date.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

@@ -59,6 +59,7 @@ def sweep(
         unit_of_work=wired.unit_of_work,
         runner=wired.runner,
         drain_next=wired.drain.run_next,
+        clock=wired.clock,
     )
     if dry_run:
         findings = job.plan(as_of=looks_from, merchant_account=merchant_account)

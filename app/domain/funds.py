@@ -184,9 +184,9 @@ class Funds:
 
         While no authorisation is known, the release itself tells how much was held.
         """
-        if not self._is_released:
+        releases = self._releases
+        if not releases:
             return 0
-        releases = self._of(FactKind.CANCELLED, FactKind.EXPIRED)
         held = self.authorised or max(release.amount_minor for release in releases)
         return max(held - self.captured, 0)
 
@@ -211,9 +211,9 @@ class Funds:
         if self.captured:
             whole = self.captured >= self.authorised
             return FundsStatus.CAPTURED if whole else FundsStatus.PARTIALLY_CAPTURED
-        if self._is_released:
-            expired = self.has(FactKind.EXPIRED)
-            return FundsStatus.EXPIRED if expired else FundsStatus.CANCELLED
+        if releases := self._releases:
+            has_expired = any(release.kind is FactKind.EXPIRED for release in releases)
+            return FundsStatus.EXPIRED if has_expired else FundsStatus.CANCELLED
         if self.authorised:
             return FundsStatus.AUTHORISED
         return self._status_without_authorisation()
@@ -228,13 +228,14 @@ class Funds:
         return FundsStatus.NONE
 
     @property
-    def _is_released(self) -> bool:
-        """A void from before the authorisation releases nothing of what came after."""
+    def _releases(self) -> list[Fact]:
+        """A release from before the latest authorisation releases nothing of what came after."""
         authorised_at = max((f.occurred_at for f in self._of(FactKind.AUTHORISED)), default=None)
-        return any(
-            authorised_at is None or release.occurred_at >= authorised_at
+        return [
+            release
             for release in self._of(FactKind.CANCELLED, FactKind.EXPIRED)
-        )
+            if authorised_at is None or release.occurred_at >= authorised_at
+        ]
 
     def _of(self, *kinds: FactKind) -> Iterator[Fact]:
         return (fact for fact in self._facts.values() if fact.kind in kinds)

@@ -1,17 +1,13 @@
-"""One HTTP call with a total deadline, and every failure of it as one of our errors.
-
-The client's own timeouts are per chunk, so that a peer that drips a byte a second could hold a call
-for ever: the deadline is checked between chunks as well.
-"""
+"""One HTTP call with a total deadline, and every failure of it as one of our errors."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from time import monotonic
 
 import httpx2
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from app.errors import GatewayRejected, GatewayTimeout, GatewayUnavailable
+from app.gateways.deadline import DeadlineTransport, total_deadline
 
 #: An answer larger than this is no answer of a service that we know.
 ANSWER_BYTES_MAX = 256 * 1024
@@ -38,7 +34,9 @@ class HttpGateway:
         self._name = name
         self._base_url = base_url.rstrip("/")
         self._timeout_seconds = timeout_seconds
-        self._client = httpx2.Client(headers=dict(headers), follow_redirects=False)
+        self._client = httpx2.Client(
+            headers=dict(headers), follow_redirects=False, transport=DeadlineTransport()
+        )
 
     def post(
         self,
@@ -61,16 +59,18 @@ class HttpGateway:
             GatewayUnavailable: It can't take the request now (5xx, 429), or can't be connected to.
             GatewayTimeout: No answer within the deadline; the outcome is unknown.
         """
-        deadline = monotonic() + self._timeout_seconds
         try:
-            with self._client.stream(
-                "POST",
-                self._base_url + path,
-                json=dict(body),
-                headers={"Idempotency-Key": idempotency_key},
-                timeout=self._timeout_seconds,
-            ) as response:
-                content = self._read(response, deadline)
+            with (
+                total_deadline(self._timeout_seconds),
+                self._client.stream(
+                    "POST",
+                    self._base_url + path,
+                    json=dict(body),
+                    headers={"Idempotency-Key": idempotency_key},
+                    timeout=self._timeout_seconds,
+                ) as response,
+            ):
+                content = self._read(response)
         except httpx2.HTTPError as error:
             raise self._translated(error) from error
         except httpx2.InvalidURL:
@@ -78,12 +78,10 @@ class HttpGateway:
         self._check_status(response, content, also_answers)
         return response.status_code, self._parse(content)
 
-    def _read(self, response: httpx2.Response, deadline: float) -> bytes:
+    def _read(self, response: httpx2.Response) -> bytes:
         content = bytearray()
         for chunk in response.iter_bytes():
             content += chunk
-            if monotonic() > deadline:
-                raise GatewayTimeout(f"{self._name}: the answer came too slowly")
             if len(content) > ANSWER_BYTES_MAX:
                 raise GatewayUnavailable(f"{self._name}: the answer is too large")
         return bytes(content)

@@ -2,6 +2,8 @@
 
 import smtplib
 import ssl
+from contextlib import closing, suppress
+from email.errors import MessageError
 from email.message import EmailMessage
 from html import escape
 
@@ -52,16 +54,23 @@ class SmtpMailGateway:
 
     def send_confirmation(self, payment: Payment) -> Verdict:
         """Send the booking confirmation; see the port."""
-        message = self._confirmation(payment)
         try:
-            with self._connect() as server:
+            message = self._confirmation(payment)
+        except (ValueError, AttributeError, MessageError) as error:
+            # The mail library raises all of these for addresses that no mail can carry.
+            return Verdict(is_yes=False, evidence={"unsendable": type(error).__name__})
+        try:
+            with closing(self._connect()) as server:
                 if self._tls == "starttls":
                     server.starttls(context=ssl.create_default_context())
                 if self._user:
                     server.login(self._user, self._password)
                 server.send_message(message)
+                with suppress(smtplib.SMTPException, OSError):
+                    server.quit()  # the mail is taken, whatever the server says to goodbye
         except smtplib.SMTPRecipientsRefused as refusal:
-            return _refused(max(code for code, _text in refusal.recipients.values()))
+            codes = (code for code, _text in refusal.recipients.values())
+            return _refused(max(codes, default=PERMANENT_FAILURE))
         except smtplib.SMTPResponseException as error:
             return _refused(error.smtp_code)
         except (smtplib.SMTPServerDisconnected, TimeoutError) as error:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 from app.errors import CardNumberRefused
 
-#: 13 to 19 digits, as people and programs write them: bare, or in groups.
-_CANDIDATE = re.compile(r"(?<!\d)\d(?:[ \-.]?\d){12,18}(?!\d)")
+#: Digits as people and programs write them: bare, or in groups.
+_DIGITS = re.compile(r"[0-9]+(?:[\s\-./_]{1,3}[0-9]+)*")
+_GROUP = re.compile(r"[0-9]+")
+_LENGTHS = range(13, 20)
 
 
 def refuse_card_numbers(body: object) -> None:
@@ -16,10 +18,22 @@ def refuse_card_numbers(body: object) -> None:
         CardNumberRefused: Found one; the error names the field, never the number.
     """
     for path, text in _texts(body, ""):
-        for candidate in _CANDIDATE.findall(text):
-            digits = [int(character) for character in candidate if character.isdigit()]
-            if _is_luhn(digits):
-                raise CardNumberRefused(path or "the body")
+        if any(_holds_card_number(digits) for digits in _DIGITS.findall(text)):
+            raise CardNumberRefused(path or "the body")
+
+
+def _holds_card_number(text: str) -> bool:
+    """Try every run of whole groups: an expiry date beside a number does not hide it."""
+    groups: list[str] = _GROUP.findall(text)
+    for start in range(len(groups)):
+        number = ""
+        for group in groups[start:]:
+            number += group
+            if len(number) >= _LENGTHS.stop:
+                break
+            if len(number) in _LENGTHS and _is_luhn([int(digit) for digit in number]):
+                return True
+    return False
 
 
 def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from app.domain.payment import Payment
 from app.errors import InvalidFields, PaymentNotFound
 from app.http.auth import Authenticate, require
 from app.http.idempotency import answer_of, fingerprint, idempotency_key
-from app.http.schemas import StartPaymentBody, read_body
+from app.http.schemas import StartPaymentBody, is_printable, read_body
 from app.queries.payments import Json, PaymentFilter, get_payment, list_payments, payment_json
 from app.queries.timeline import timeline
 from app.services.ports import NewId, StoredAnswer, UnitOfWork
@@ -30,6 +30,7 @@ PAGE_ITEMS_MAX = 200
 #: How often a waiting request looks whether its payment rests: eagerly first, then less so.
 _LOOKS_SECONDS = (0.05, 0.1, 0.1, 0.2)
 
+_LIMIT = re.compile(r"[0-9]{1,9}")
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})(?:$|[,;\s])")
 
 
@@ -149,7 +150,7 @@ def _filter(merchant_account: str) -> PaymentFilter:
     if state is not None and state not in set(FlowState):
         problems["state"] = f"is not one of {', '.join(FlowState)}"
     limit = request.args.get("limit", "50")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= PAGE_ITEMS_MAX):
+    if not (_LIMIT.fullmatch(limit) and 1 <= int(limit) <= PAGE_ITEMS_MAX):
         problems["limit"] = f"is not a whole number from 1 to {PAGE_ITEMS_MAX}"
     if problems:
         raise InvalidFields(problems)
@@ -164,8 +165,8 @@ def _filter(merchant_account: str) -> PaymentFilter:
 
 
 def _storable(name: str) -> str | None:
-    """A value that no row can hold finds none; Postgres would refuse the query instead."""
+    """A value that no row can hold would be an error of Postgres, not an empty list."""
     value = request.args.get(name)
-    if value is not None and "\x00" in value:
-        raise InvalidFields({name: "holds a NUL character"})
+    if value is not None and not is_printable(value):
+        raise InvalidFields({name: "holds a control character"})
     return value

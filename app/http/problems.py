@@ -8,7 +8,13 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from app import errors
-from app.errors import CardNumberRefused, CountersignError, InvalidFields, StoreUnavailable
+from app.errors import (
+    AccessError,
+    CardNumberRefused,
+    CountersignError,
+    InvalidFields,
+    StoreUnavailable,
+)
 from app.persistence.engine import is_unavailable
 
 STATUS_BY_ERROR: dict[type[CountersignError], HTTPStatus] = {
@@ -22,6 +28,7 @@ STATUS_BY_ERROR: dict[type[CountersignError], HTTPStatus] = {
     errors.StateError: HTTPStatus.CONFLICT,
     errors.WebhookRefused: HTTPStatus.UNAUTHORIZED,
     errors.MalformedNotification: HTTPStatus.BAD_REQUEST,
+    errors.AmountMissing: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.GatewayError: HTTPStatus.BAD_GATEWAY,
     errors.GatewayTimeout: HTTPStatus.GATEWAY_TIMEOUT,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -59,7 +66,8 @@ def _of_ours(error: CountersignError) -> Response:
         status, error.code, title_of(type(error)), detail=str(error), members=_members(error)
     )
     if status is HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="countersign"'
+        scheme = "Bearer" if isinstance(error, AccessError) else "Basic"
+        response.headers["WWW-Authenticate"] = f'{scheme} realm="countersign"'
     if error.retryable:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response

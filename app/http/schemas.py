@@ -21,18 +21,26 @@ from app.http.card_numbers import refuse_card_numbers
 
 M = TypeVar("M", bound=BaseModel)
 
-_MAIL_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+#: The addresses that HTML's `type=email` takes, and that mail carries without quoting.
+_MAIL_ADDRESS = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+)
+
+
+def is_printable(text: str) -> bool:
+    """Tell whether the text holds no control character, line break or half character."""
+    return text.isprintable()
 
 
 def _printable(text: str) -> str:
-    if _UNPRINTABLE.search(text):
+    if not is_printable(text):
         raise ValueError("holds a control character")
     return text
 
 
 def _mail_address(text: str) -> str:
-    if not _MAIL_ADDRESS.fullmatch(text) or not text.isascii():
+    if not _MAIL_ADDRESS.fullmatch(text):
         raise ValueError("is not a mail address")
     return text
 

@@ -101,7 +101,7 @@ class MerchantAccounts:
             return list(connection.execute(query).scalars())
 
     def add_key(self, merchant_account: str, key: bytes) -> None:
-        """Make one more HMAC key live; a key that the account has already stays as it is.
+        """Make one more HMAC key live; one that had expired is live again.
 
         Raises:
             MerchantAccountNotFound: No such account.
@@ -288,7 +288,9 @@ class MerchantAccounts:
                 check_value=key_check_value(key),
                 created_at=self._clock.now(),
             )
-            .on_conflict_do_nothing(index_elements=["merchant_account", "check_value"])
+            .on_conflict_do_update(
+                index_elements=["merchant_account", "check_value"], set_={"expires_at": None}
+            )
         )
 
     @staticmethod

@@ -12,7 +12,7 @@ from app.domain.funds import Fact, Funds
 from app.domain.history import GENESIS, seal
 from app.domain.money import Money
 from app.domain.payment import CaptureMode, Change, EventKind, Payment, PaymentEvent
-from app.errors import MerchantReferenceTaken, PaymentNotFound
+from app.errors import ExternalPaymentExists, MerchantReferenceTaken, PaymentNotFound
 from app.persistence.tables import payment_events, payments
 
 
@@ -27,28 +27,21 @@ class SqlPayments:
         """Insert a new payment with the events that began it.
 
         Raises:
-            MerchantReferenceTaken: We started another payment under this reference. The transaction
-                can't go on.
+            MerchantReferenceTaken: We started another payment under this reference.
+            ExternalPaymentExists: Another worker has just kept this external payment. After either
+                the transaction can't go on.
         """
         payment = change.payment
         hashes = list(_seals(GENESIS, payment, 1, change.events))
-        row = _row(payment) | {
-            "payment_id": payment.payment_id,
-            "merchant_account": payment.merchant_account,
-            "merchant_reference": payment.merchant_reference,
-            "is_ours": change.events[0].kind is EventKind.STARTED,
-            "amount_minor": payment.amount.amount_minor,
-            "currency": payment.amount.currency,
-            "capture": payment.capture,
-            "details": payment.details,
-            "created_at": payment.created_at,
-            "newest_hash": hashes[-1],
-        }
+        is_ours = change.events[0].kind is EventKind.STARTED
+        row = columns_of(payment, is_ours=is_ours) | {"newest_hash": hashes[-1]}
         try:
             self._connection.execute(insert(payments), row)
         except IntegrityError as error:
             if "uq_payments_merchant_reference" in str(error.orig):
                 raise MerchantReferenceTaken from None
+            if "uq_payments_external" in str(error.orig):
+                raise ExternalPaymentExists from None
             raise
         self._append(payment, 1, change.events, hashes)
 
@@ -100,7 +93,7 @@ class SqlPayments:
         self._connection.execute(
             update(payments)
             .where(payments.c.payment_id == payment.payment_id)
-            .values(_row(payment) | {"newest_hash": hashes[-1]})
+            .values(_changing_columns(payment) | {"newest_hash": hashes[-1]})
         )
         self._append(payment, before + 1, change.events, hashes)
         change.events.clear()
@@ -157,8 +150,27 @@ def event_of(row: RowMapping) -> PaymentEvent:
     )
 
 
-def _row(payment: Payment) -> dict[str, object]:
-    """The columns that a change can change."""
+def columns_of(payment: Payment, *, is_ours: bool) -> dict[str, object]:
+    """Return every column of the payment's row that follows from the payment.
+
+    Args:
+        payment: The payment.
+        is_ours: True if we started it.
+    """
+    return _changing_columns(payment) | {
+        "payment_id": payment.payment_id,
+        "merchant_account": payment.merchant_account,
+        "merchant_reference": payment.merchant_reference,
+        "is_ours": is_ours,
+        "amount_minor": payment.amount.amount_minor,
+        "currency": payment.amount.currency,
+        "capture": payment.capture,
+        "details": payment.details,
+        "created_at": payment.created_at,
+    }
+
+
+def _changing_columns(payment: Payment) -> dict[str, object]:
     funds = payment.funds
     return {
         "psp_reference": payment.psp_reference,

@@ -87,7 +87,13 @@ class SqlSagas:
         )
 
     def claim_due(
-        self, *, as_of: datetime, lease_until: datetime, owner: str, payment_id: UUID | None = None
+        self,
+        *,
+        as_of: datetime,
+        now: datetime,
+        lease_until: datetime,
+        owner: str,
+        payment_id: UUID | None = None,
     ) -> tuple[Claim, Payment] | None:
         """Claim the saga that has been due longest, and lock its payment; None if none is free.
 
@@ -99,7 +105,7 @@ class SqlSagas:
             .join_from(saga_instances, payments, saga.payment_id == payments.c.payment_id)
             .where(
                 saga.due <= as_of,
-                (saga.lease_until.is_(None)) | (saga.lease_until <= as_of),
+                (saga.lease_until.is_(None)) | (saga.lease_until <= now),
                 saga.saga_type == self._type,
                 saga.definition_version == self._definition_version,
             )

@@ -176,6 +176,14 @@ payments = Table(
         postgresql_where=text("is_ours"),
     ),
     Index("ix_payments_psp_reference", "merchant_account", "psp_reference"),
+    # Two workers may meet the first two webhooks of a payment that we did not start.
+    Index(
+        "uq_payments_external",
+        "merchant_account",
+        "psp_reference",
+        unique=True,
+        postgresql_where=text("NOT is_ours"),
+    ),
     Index("ix_payments_newest", "merchant_account", "created_at", "payment_id"),
 )
 

@@ -167,5 +167,5 @@ def _place(cursor: str) -> dict[str, object]:
             "created_at": datetime.fromisoformat(created_at),
             "payment_id": UUID(payment_id),
         }
-    except (ValueError, TypeError, AttributeError, binascii.Error):
+    except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error):
         raise InvalidFields({"cursor": "is not a next_cursor of this list"}) from None

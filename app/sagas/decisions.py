@@ -18,11 +18,13 @@ class Ask:
         record: The intent, to be on disk before the call.
         on_rejected: Where the flow goes if the party refuses the request itself; None for an undo,
             which is tried again.
+        on_deadline: Where it goes if that happens after a call that stayed without answer.
     """
 
     act: Act
     record: StepRecord
-    on_rejected: FlowEvent | None
+    on_rejected: FlowEvent | None = None
+    on_deadline: FlowEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +78,13 @@ def _decide_act(  # noqa: PLR0911  # one line a case, read top to bottom
     if event := step.evidence(payment):
         return event
     if record is None:
-        intent = _intent(step, Direction.ACT, now)
-        return Ask(act=step.act, record=intent, on_rejected=step.on_rejected)
+        return _ask(step, _intent(step, Direction.ACT, now))
     deadline = record.started_at + timedelta(seconds=step.deadline_seconds)
     if now >= deadline:
         return step.on_deadline(record)
     if record.status is StepStatus.WAITING:
         if just_called is None and step.ask_again_seconds is not None:
-            return Ask(act=step.act, record=_again(record, now), on_rejected=step.on_rejected)
+            return _ask(step, _again(record, now))
         patience = step.ask_again_seconds
         asks_again = now + timedelta(seconds=patience) if patience is not None else deadline
         return Wait(min(asks_again, deadline))
@@ -91,7 +92,7 @@ def _decide_act(  # noqa: PLR0911  # one line a case, read top to bottom
     if delay is None:
         return step.on_deadline(record)
     if just_called is None:
-        return Ask(act=step.act, record=_again(record, now), on_rejected=step.on_rejected)
+        return _ask(step, _again(record, now))
     return Wait(min(now + timedelta(seconds=delay), deadline), jitter_seconds=delay)
 
 
@@ -127,8 +128,7 @@ def _undo(
     if undo.is_refused(payment) or (record and record.status is StepStatus.REFUSED):
         return FlowEvent.UNDO_FAILED
     if record is None:
-        intent = _intent(step, Direction.UNDO, now)
-        return Ask(act=undo.act, record=intent, on_rejected=None)
+        return Ask(act=undo.act, record=_intent(step, Direction.UNDO, now))
     is_reopened = record.attempts == 0
     delay = 0.0 if is_reopened else undo.retry.delay_after(record.attempts)
     if delay is None:
@@ -141,7 +141,16 @@ def _undo(
             return Wait(asks_again)
     elif just_called is not None:
         return Wait(now + timedelta(seconds=delay), jitter_seconds=delay)
-    return Ask(act=undo.act, record=_again(record, now), on_rejected=None)
+    return Ask(act=undo.act, record=_again(record, now))
+
+
+def _ask(step: Step, record: StepRecord) -> Ask:
+    return Ask(
+        act=step.act,
+        record=record,
+        on_rejected=step.on_rejected,
+        on_deadline=step.on_deadline(record),
+    )
 
 
 def _intent(step: Step, direction: Direction, now: datetime) -> StepRecord:

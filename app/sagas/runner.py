@@ -29,10 +29,17 @@ class RunnerSagas(SagaRepository, Protocol):
     """The sagas' progress, as the runner writes it."""
 
     def claim_due(
-        self, *, as_of: datetime, lease_until: datetime, owner: str, payment_id: UUID | None
+        self,
+        *,
+        as_of: datetime,
+        now: datetime,
+        lease_until: datetime,
+        owner: str,
+        payment_id: UUID | None,
     ) -> tuple[Claim, Payment] | None:
         """Claim the saga that has been due longest, and lock its payment; None if none is free.
 
+        Due is what is due at ``as_of``; free is what nobody holds a lease on ``now``.
         Skips rows that others hold, so that it never waits and never deadlocks.
         """
         ...
@@ -142,6 +149,7 @@ class SagaRunner:
         with self._unit_of_work() as uow:
             claimed = uow.sagas.claim_due(
                 as_of=looks_from,
+                now=now,
                 lease_until=now + self._lease,
                 owner=self._owner,
                 payment_id=payment_id,
@@ -231,9 +239,12 @@ def _result(plan: _Plan, outcome: Outcome | GatewayError) -> tuple[StepRecord, F
     record = plan.ask.record
     if isinstance(outcome, Outcome):
         return replace(record, status=outcome.status, response=outcome.evidence), outcome.event
-    if isinstance(outcome, GatewayRejected) and record.direction is Direction.ACT:
+    if not isinstance(outcome, GatewayRejected) or record.direction is Direction.UNDO:
+        return record, None
+    if record.attempts == 1:
         return replace(record, status=StepStatus.REFUSED), plan.ask.on_rejected
-    return record, None
+    # An earlier call of this step stayed without answer, and may have done what this one may not.
+    return record, plan.ask.on_deadline
 
 
 def _keep_evidence(change: Change, plan: _Plan, outcome: Outcome | GatewayError) -> None:

@@ -27,6 +27,7 @@ class PaymentRepository(Protocol):
 
         Raises:
             MerchantReferenceTaken: We started another payment under this reference.
+            ExternalPaymentExists: Another worker has just kept this external payment.
         """
         ...
 

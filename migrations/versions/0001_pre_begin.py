@@ -104,6 +104,13 @@ def upgrade() -> None:
         "ix_payments_psp_reference", "payments", ["merchant_account", "psp_reference"], unique=False
     )
     op.create_index(
+        "uq_payments_external",
+        "payments",
+        ["merchant_account", "psp_reference"],
+        unique=True,
+        postgresql_where=sa.text("NOT is_ours"),
+    )
+    op.create_index(
         "uq_payments_merchant_reference",
         "payments",
         ["merchant_account", "merchant_reference"],

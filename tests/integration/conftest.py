@@ -1,12 +1,15 @@
 """The service fixture: everything real but the outside."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
 from app.bootstrap import Container
 from app.clock import FixedClock
+from app.settings import Settings
+from tests.support.commands import CommandLine
 from tests.support.fakes import FakeOutside
 from tests.support.service import Service
 
@@ -24,3 +27,9 @@ def restarted(service: Service) -> Iterator[Service]:
     other = service.restarted()
     yield other
     other.container.engine.dispose()
+
+
+@pytest.fixture
+def countersign(settings: Settings, tmp_path: Path) -> CommandLine:
+    """The command line, on the test's own stores."""
+    return CommandLine(settings=settings, home=tmp_path)

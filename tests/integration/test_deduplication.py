@@ -2,11 +2,11 @@
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from redis import Redis
 
-from app.bootstrap import Container
 from app.embedded import EmbeddedRedis
 from tests.support.builders import a_webhook, an_item, signed, unsigned_webhook
 from tests.support.service import Service, at_once
@@ -97,6 +97,21 @@ def test_one_item_twice_in_one_body_is_one_webhook(service: Service) -> None:
     assert_stored_once(service, deliveries=2)
 
 
+def test_webhooks_with_the_same_items_in_other_orders_do_not_stand_in_each_others_way(
+    service: Service,
+) -> None:
+    items = [an_item("CAPTURE", psp_reference=f"CAP{number}") for number in range(40)]
+    bodies = [a_webhook(*items), a_webhook(*reversed(items))]
+
+    def deliver(body: bytes) -> int:
+        return service.post_webhook(body).status_code
+
+    statuses = at_once([partial(deliver, body) for body in bodies * 6])
+
+    assert statuses == [200] * 12
+    assert service.count("webhook_inbox") == 40
+
+
 def test_a_redelivery_after_redis_forgot_everything_is_a_redelivery(
     service: Service, redis_url: str
 ) -> None:
@@ -178,13 +193,11 @@ def test_without_redis_the_service_is_ready_and_says_so(
     assert response.json["checks"]["redis"].startswith("unavailable")
 
 
-def test_two_processes_store_one_webhook_once(container: Container, service: Service) -> None:
-    other = service.restarted()
+def test_two_processes_store_one_webhook_once(service: Service, restarted: Service) -> None:
+    def deliver_to(process: Service) -> int:
+        return process.post_webhook(a_webhook()).status_code
 
-    statuses = at_once(
-        [lambda one=one: one.post_webhook(a_webhook()).status_code for one in (service, other) * 8]
-    )
-    other.container.engine.dispose()
+    statuses = at_once([partial(deliver_to, one) for one in (service, restarted) * 8])
 
     assert statuses == [200] * 16
     assert_stored_once(service, deliveries=16)

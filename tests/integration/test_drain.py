@@ -1,10 +1,14 @@
 """The drain: orphans, poison, neighbours, many at once (F13, F16, F19, F20)."""
 
+import threading
+from contextlib import suppress
+
 import pytest
 
 from app import failpoints
+from app.errors import StoreUnavailable
 from tests.support.builders import PSP_REFERENCE, an_item
-from tests.support.service import Service, at_once
+from tests.support.service import Service, at_once, poll
 from webhooks.drain import TRIES_MAX
 
 GRACE_SECONDS = 60
@@ -45,7 +49,7 @@ def test_a_parked_webhook_joins_its_payment_when_that_appears(service: Service) 
     service.settle()
 
     assert service.payment(payment_id).state == "fin"
-    assert service.outside.psp.asked("authorise") == 0 or service.work() == []
+    assert service.work() == []
 
 
 def test_a_webhook_without_payment_is_external_after_the_grace(service: Service) -> None:
@@ -94,11 +98,19 @@ def test_two_webhooks_of_an_unknown_payment_make_one_external_payment(service: S
     service.advance(GRACE_SECONDS)
 
     def other_worker() -> None:
-        failpoints.disarm_all()
-        at_once([service.drain])
+        with suppress(StoreUnavailable):  # it may wait for us until its patience ends
+            service.drain()
 
-    failpoints.arm("drain.before_commit", other_worker)
-    service.later(0)
+    thread = threading.Thread(target=other_worker)
+
+    def let_the_other_catch_up() -> None:
+        failpoints.disarm_all()
+        thread.start()
+        poll(lambda: not thread.is_alive() or service.is_waiting_for_a_lock())
+
+    failpoints.arm("drain.before_commit", let_the_other_catch_up)
+    service.settle()
+    thread.join()
     service.later(GRACE_SECONDS)
 
     [payment] = service.rows("SELECT authorised, captured FROM payments")

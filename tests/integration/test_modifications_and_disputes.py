@@ -63,7 +63,7 @@ def test_captures_add_up(service: Service, finished: Payment) -> None:
     assert (funds.captured, funds.status) == (7500, "partially_captured")
 
 
-@pytest.mark.parametrize("order", permutations(range(3)))
+@pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_a_failed_capture_in_any_order_leaves_the_hold(
     service: Service, finished: Payment, order: tuple[int, ...]
 ) -> None:
@@ -80,7 +80,7 @@ def test_a_failed_capture_in_any_order_leaves_the_hold(
     assert service.payment(finished.payment_id).state == "fin"
 
 
-@pytest.mark.parametrize("order", permutations(range(3)))
+@pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_a_failed_refund_in_any_order_is_no_refund(
     service: Service, finished: Payment, order: tuple[int, ...]
 ) -> None:
@@ -96,7 +96,7 @@ def test_a_failed_refund_in_any_order_is_no_refund(
     assert (funds.refunded, funds.status) == (0, "captured")
 
 
-@pytest.mark.parametrize("order", permutations(range(3)))
+@pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_chargebacks_in_any_order_take_the_amount_once(
     service: Service, finished: Payment, order: tuple[int, ...]
 ) -> None:
@@ -113,7 +113,7 @@ def test_chargebacks_in_any_order_take_the_amount_once(
     assert (funds.charged_back, funds.status) == (12500, "charged_back")
 
 
-@pytest.mark.parametrize("order", permutations(range(2)))
+@pytest.mark.parametrize("order", list(permutations(range(2))))
 def test_a_reversed_chargeback_in_any_order_brings_the_money_back(
     service: Service, finished: Payment, order: tuple[int, ...]
 ) -> None:

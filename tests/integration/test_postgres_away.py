@@ -4,15 +4,17 @@ F39, F42: the database goes while the service runs, and its pool runs dry.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from pydantic import SecretStr
 
+from app import failpoints
 from app.errors import StoreUnavailable
 from tests.support.builders import a_start_body, a_webhook, an_item
 from tests.support.outages import postgres_outage
 from tests.support.service import Service
+from webhooks.drain import LONGEST_WAIT_SECONDS, TRIES_MAX
 
 NOWHERE = SecretStr("postgresql://nobody@/nowhere?host=/nonexistent")
 
@@ -130,6 +132,29 @@ def test_an_outage_during_a_call_repeats_it_under_the_same_key(
     assert warm.payment(payment_id).state == "fin"
     assert warm.outside.psp.asked("authorise") == 2
     assert len(warm.outside.psp.effects) == 1
+
+
+def test_connections_lost_in_mid_transaction_never_make_a_webhook_dead(
+    service: Service, database_url: str
+) -> None:
+    payment_id = service.start()
+    service.settle()
+    service.deliver(an_item())
+
+    def lose_every_connection() -> None:
+        with postgres_outage(database_url):
+            pass
+
+    for _ in range(TRIES_MAX + 2):
+        failpoints.arm("drain.before_commit", lose_every_connection)
+        service.advance(LONGEST_WAIT_SECONDS)
+        with suppress(StoreUnavailable):
+            service.drain()
+    failpoints.disarm_all()
+    service.later(LONGEST_WAIT_SECONDS)
+
+    assert service.work() == []
+    assert service.payment(payment_id).funds.authorised == 12500
 
 
 def test_a_dry_pool_is_a_bounded_wait_and_no_acknowledgement(service: Service) -> None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from time import sleep
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -25,11 +26,14 @@ from tests.support.fakes import FakeOutside
 #: More turns than any flow needs; a flow that needs more never comes to rest.
 TURNS_MAX = 200
 
+#: A hundredth of a second apart.
+LOOKS_MAX = 3000
+
 Row = Mapping[str, Any]
 T = TypeVar("T")
 
 
-class Crash(BaseException):  # noqa: N818  # the process is gone: no handler of ours sees it
+class Crash(BaseException):  # the process is gone: no handler of ours sees it
     """What an armed failpoint raises in place of kill -9."""
 
 
@@ -121,7 +125,7 @@ class Service:
     def rows(self, sql: str, **values: object) -> list[Row]:
         """Ask the database."""
         with self.container.engine.connect() as connection:
-            return list(connection.execute(text(sql), values).mappings())
+            return [dict(row) for row in connection.execute(text(sql), values).mappings()]
 
     def count(self, table: str) -> int:
         """Count a table's rows."""
@@ -145,6 +149,15 @@ class Service:
     def path(self, payment_id: UUID) -> list[str]:
         """Return the states that a payment came through after its first."""
         return [str(data["to"]) for data in self.events(payment_id, "flow_moved")]
+
+    def is_waiting_for_a_lock(self) -> bool:
+        """Tell whether some transaction of this database waits for another one."""
+        return bool(
+            self.rows(
+                "SELECT pid FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        )
 
     def work(self) -> list[Row]:
         """Return the webhooks that are not done, in the order of their delivery."""
@@ -179,6 +192,7 @@ class Service:
             unit_of_work=self.container.unit_of_work,
             runner=self.container.runner,
             drain_next=self.container.drain.run_next,
+            clock=self.clock,
         )
 
     def sweep_once(self, *, in_seconds: float = 0) -> list[Finding]:
@@ -199,6 +213,15 @@ class Service:
     def api_key(self, role: Role = Role.MERCHANT, account: str = ACCOUNT) -> str:
         """Make an API key."""
         return self.container.accounts.create_api_key(account, role)
+
+
+def poll(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, at most for a while."""
+    for _look in range(LOOKS_MAX):
+        if is_so():
+            return
+        sleep(0.01)
+    raise AssertionError("it did not come to be so")
 
 
 def at_once(acts: Iterable[Callable[[], T]]) -> list[T]:

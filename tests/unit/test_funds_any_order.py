@@ -21,7 +21,7 @@ FACTS = st.builds(
     is_repeat=st.booleans(),
 )
 
-quick = settings(deadline=None, derandomize=True, max_examples=150)
+quick = settings(deadline=None, derandomize=True, max_examples=60)
 
 
 def sums(funds: Funds) -> tuple[object, ...]:
@@ -69,11 +69,18 @@ def test_facts_survive_json(facts: list[Fact]) -> None:
 
 @quick
 @given(facts=st.lists(FACTS, max_size=10))
-def test_no_sum_is_negative_and_no_cent_is_both_held_and_released(facts: list[Fact]) -> None:
-    funds = Funds.of(facts)
+def test_no_sum_is_negative(facts: list[Fact]) -> None:
+    _status, *amounts = sums(Funds.of(facts))
 
-    assert min(sums(funds)[1:]) >= 0  # type: ignore[type-var]  # all but the first are integers
-    assert funds.captured + funds.cancelled + funds.held == max(funds.authorised, funds.captured)
+    assert all(isinstance(amount, int) and amount >= 0 for amount in amounts)
+
+
+@quick
+@given(facts=st.lists(FACTS, max_size=10))
+def test_every_authorised_cent_is_captured_released_or_held(facts: list[Fact]) -> None:
+    funds = Funds.of([*facts, a_fact(reference="PAY", amount_minor=5, occurred_at=later(9))])
+
+    assert funds.captured + funds.cancelled + funds.held == max(5, funds.captured)
 
 
 @quick

@@ -163,8 +163,15 @@ def test_void_from_before_the_authorisation_releases_nothing_of_it() -> None:
     assert (after.cancelled, after.held) == (0, 12500)
 
 
-def test_void_of_an_unknown_authorisation_releases_nothing_yet() -> None:
-    assert funds(a_fact(K.CANCELLED, reference="CAN1")).cancelled == 0
+def test_void_at_the_instant_of_the_authorisation_releases_it() -> None:
+    assert funds(a_fact(), a_fact(K.CANCELLED, reference="CAN1")).cancelled == 12500
+
+
+def test_void_tells_what_was_held_while_the_authorisation_is_unknown() -> None:
+    void = a_fact(K.CANCELLED, reference="CAN1", occurred_at=later(60))
+
+    assert funds(void).cancelled == 12500
+    assert funds(void, a_capture(amount_minor=5000)).cancelled == 7500
 
 
 def test_kept_is_what_was_captured_and_not_given_back() -> None:

@@ -34,7 +34,7 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     ),
 )
 
-quick = settings(deadline=None, derandomize=True, max_examples=150)
+quick = settings(deadline=None, derandomize=True, max_examples=60)
 
 
 def changed_by(actions: list[Action]) -> Change:

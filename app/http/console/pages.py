@@ -27,6 +27,7 @@ from app.domain.access import Caller, Role
 from app.domain.flow import REST_STATES, FlowState
 from app.errors import PaymentNotFound, Unauthenticated
 from app.http.auth import Authenticate
+from app.http.schemas import is_printable
 from app.queries.breaks import open_breaks
 from app.queries.overview import overview
 from app.queries.payments import PaymentFilter, get_payment, list_payments
@@ -130,11 +131,11 @@ class Console:
     def payments(self) -> str:
         """List payments, by reference and state."""
         caller = self._viewer()
-        sought = request.args.get("q", "").replace("\x00", "").strip()
+        sought = request.args.get("q", "").strip()
         state = request.args.get("state", "")
         wanted = PaymentFilter(
             merchant_account=caller.merchant_account,
-            any_reference=sought or None,
+            any_reference=sought if sought and is_printable(sought) else None,
             state=state if state in set(FlowState) else None,
             cursor=request.args.get("cursor"),
             limit=PAGE_ITEMS,

@@ -1,0 +1,110 @@
+"""Who may send us webhooks: the account's Basic credentials, and what the cache keeps."""
+
+from base64 import b64encode
+
+import pytest
+
+from app.errors import UnknownMerchantAccount, WrongBasicCredentials
+from tests.support.builders import ACCOUNT, HMAC_KEY, numbered_id
+from webhooks.keyring import Keyring, SenderAccount
+
+BASIC = b"adyen:s3cret-password"
+
+
+def an_account(*, basic: bytes | None = BASIC) -> SenderAccount:
+    return SenderAccount(merchant_account=ACCOUNT, keys=((numbered_id(1), HMAC_KEY),), basic=basic)
+
+
+def header(credentials: bytes, scheme: str = "Basic") -> str:
+    return f"{scheme} {b64encode(credentials).decode()}"
+
+
+class FakeAccounts:
+    """Accounts by name, and how often each was looked up."""
+
+    def __init__(self, *accounts: SenderAccount) -> None:
+        self.accounts = {account.merchant_account: account for account in accounts}
+        self.lookups: list[str] = []
+
+    def load(self, merchant_account: str) -> SenderAccount | None:
+        self.lookups.append(merchant_account)
+        return self.accounts.get(merchant_account)
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
+def test_right_credentials_are_accepted(scheme: str) -> None:
+    an_account().check_basic(header(BASIC, scheme))
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Basic",
+        "Basic ",
+        "Basic !!!",
+        "Basic Zürich",
+        header(BASIC)[:-1],
+        header(BASIC, "Bearer"),
+        header(b""),
+        header(BASIC + b"x"),
+        header(BASIC[:-1]),
+        header(b"adyen:S3CRET-PASSWORD"),
+        BASIC.decode(),
+    ],
+)
+def test_missing_malformed_and_wrong_credentials_are_refused(authorization: str | None) -> None:
+    with pytest.raises(WrongBasicCredentials):
+        an_account().check_basic(authorization)
+
+
+@pytest.mark.parametrize("authorization", [None, header(BASIC), "nonsense"])
+def test_account_without_credentials_asks_for_none(authorization: str | None) -> None:
+    an_account(basic=None).check_basic(authorization)
+
+
+def test_password_with_a_colon_is_accepted() -> None:
+    an_account(basic=b"adyen:a:b").check_basic(header(b"adyen:a:b"))
+
+
+def test_refusal_does_not_tell_the_credentials() -> None:
+    with pytest.raises(WrongBasicCredentials) as refusal:
+        an_account().check_basic(header(b"adyen:guess"))
+
+    assert "s3cret" not in str(refusal.value)
+    assert "guess" not in str(refusal.value)
+
+
+def test_secrets_stay_out_of_the_repr() -> None:
+    shown = repr(an_account())
+
+    assert "s3cret" not in shown
+    assert repr(HMAC_KEY) not in shown
+    assert HMAC_KEY.hex() not in shown
+
+
+def test_known_account_is_looked_up_once_for_a_moment() -> None:
+    accounts = FakeAccounts(an_account())
+    keyring = Keyring(accounts.load)
+
+    found = [keyring.account(ACCOUNT) for _ in range(3)]
+
+    assert found == [an_account()] * 3
+    assert accounts.lookups == [ACCOUNT]
+
+
+def test_unknown_account_is_refused() -> None:
+    with pytest.raises(UnknownMerchantAccount):
+        Keyring(FakeAccounts().load).account("Stranger")
+
+
+def test_stranger_is_looked_up_each_time_so_that_registering_works_at_once() -> None:
+    accounts = FakeAccounts()
+    keyring = Keyring(accounts.load)
+    with pytest.raises(UnknownMerchantAccount):
+        keyring.account(ACCOUNT)
+
+    accounts.accounts[ACCOUNT] = an_account()
+
+    assert keyring.account(ACCOUNT) == an_account()
