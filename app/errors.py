@@ -27,7 +27,7 @@
       - UnknownMerchantAccount
       - WrongBasicCredentials
       - MalformedNotification      ... or can't read                           400
-    + AmountMissing              a stored webhook about money names none        422
+    + UnclearNotification        a stored webhook does not say what happened    422
     + GatewayError               an outside service failed                     502
       - GatewayRejected            it understood, and refuses the request
       - GatewayUnavailable         it could not take the request now           retryable
@@ -228,10 +228,10 @@ class MalformedNotification(WebhookRefused):
     code = "malformed_notification"
 
 
-class AmountMissing(CountersignError):
-    """The webhook is about money and carries no amount of money."""
+class UnclearNotification(CountersignError):
+    """The webhook is about money and does not say what happened to it."""
 
-    code = "amount_missing"
+    code = "unclear_notification"
 
 
 class GatewayError(CountersignError):

@@ -12,7 +12,8 @@ from app import failpoints
 from app.clock import Clock
 from app.domain.money import Money
 from app.domain.payment import Payment
-from app.errors import AmountMissing, CountersignError, StoreUnavailable
+from app.errors import CountersignError, UnclearNotification
+from app.persistence.engine import is_unavailable
 from app.persistence.tables import InboxState
 from app.persistence.unit_of_work import SqlUnitOfWork
 from app.services.ports import NewId
@@ -90,13 +91,13 @@ class Drain:
                 inbox.finish(uow.connection, work.guid)
                 failpoints.hit("drain.before_commit")
                 uow.commit()
-            except StoreUnavailable:
-                raise
             except Parked as parked:
                 uow.connection.rollback()
                 wait = parked.wait or _wait(work)
                 self._put_off(uow, work, InboxState.PARKED, str(parked), now + wait)
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is parked alone
+            except Exception as error:
+                if is_unavailable(error):
+                    raise  # the store's failure, not the webhook's: it stays due, untried
                 uow.connection.rollback()
                 self._put_off_failed(uow, work, error, now)
         failpoints.hit("drain.after_commit")
@@ -118,7 +119,7 @@ class Drain:
             merchant_reference=meanings.own_reference(notification, meaning.about),
         )
         if payment is None:
-            self._adopt(uow, work, stored, notification, meaning, now)
+            self._adopt(uow, work, stored, notification, meaning, now=now)
             return
         statement = _statement(work, stored, notification, meaning, payment)
         record_fact(
@@ -136,6 +137,7 @@ class Drain:
         stored: StoredWebhook,
         notification: Notification,
         meaning: Meaning,
+        *,
         now: datetime,
     ) -> None:
         """Park a webhook whose payment is not here; after the grace the payment is external."""
@@ -189,8 +191,8 @@ def _statement(
             payment.funds if payment else None,
             occurred_at=stored.event_date,
         )
-    except AmountMissing:
-        raise Parked("it carries no amount of money", wait=UNKNOWN_CODE_WAIT) from None
+    except UnclearNotification as unclear:
+        raise Parked(str(unclear), wait=UNKNOWN_CODE_WAIT) from None
     return Statement(
         fact=fact,
         title=notification.event_code,

@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from app.domain.funds import Fact, FactKind, Funds
-from app.errors import AmountMissing
+from app.errors import UnclearNotification
 from webhooks.notifications import Notification
 
 
@@ -106,9 +106,6 @@ MEANINGS = MappingProxyType(
 
 #: Cancels or refunds, whichever it takes; the item says which (psp-webhooks.md section 5).
 _REVERSALS = frozenset({"CANCEL_OR_REFUND", "REVERSAL"})
-_IS_REFUND_BY_ACTION = MappingProxyType(
-    {"cancel": False, "cancelled": False, "refund": True, "refunded": True}
-)
 
 #: The PSP repeated a capture that had failed (psp-webhooks.md section 5, CAPTURE).
 _RECAPTURED = ("transaction recaptured", "transaction auto-recaptured")
@@ -127,13 +124,14 @@ def fact_of(
         occurred_at: The event date, or when we received the webhook if it told none.
 
     Raises:
-        AmountMissing: Its code is about money, and it carries no amount of money.
+        UnclearNotification: Its code is about money, and it carries no amount, or an action that
+            this release does not know.
     """
     kind = meaning.on_success if notification.success else meaning.on_failure
     if kind is None:
         return None
     if notification.amount is None:
-        raise AmountMissing(notification.event_code)
+        raise UnclearNotification("it carries no amount of money")
     if notification.event_code in _REVERSALS:
         did = _what_the_reversal_did(notification, kind, funds)
         if did is None:
@@ -171,12 +169,15 @@ def own_reference(notification: Notification, about: About) -> str | None:
 def _what_the_reversal_did(
     notification: Notification, kind: FactKind, funds: Funds | None
 ) -> FactKind | None:
-    """Believe the item's action; without one, our own funds; another action says nothing."""
+    """Believe the item's action; without one, our own funds; None if it moved no money."""
     is_captured = funds is not None and funds.captured > 0
     action = notification.additional("modification.action")
-    is_refund = _IS_REFUND_BY_ACTION.get(action, None if action else is_captured)
-    if is_refund is None:
-        return None
-    if not is_refund:
-        return kind
-    return FactKind.REFUNDED if notification.success else FactKind.REFUND_REFUSED
+    match action or ("refund" if is_captured else "cancel"):
+        case "cancel" | "cancelled":
+            return kind
+        case "refund" | "refunded":
+            return FactKind.REFUNDED if notification.success else FactKind.REFUND_REFUSED
+        case "refund cancelled":
+            return None
+        case _:
+            raise UnclearNotification(f"its modification.action is {action!r}")

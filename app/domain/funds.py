@@ -135,6 +135,10 @@ class Funds:
         """Tell whether the PSP has said any of ``kinds``."""
         return any(fact.kind in kinds for fact in self._facts.values())
 
+    def tells_of(self, reference: str) -> bool:
+        """Tell whether the PSP has said anything of ``reference``."""
+        return any(told == reference for _kind, told in self._facts)
+
     @property
     def authorised(self) -> int:
         """The latest authorised total: an authorisation, or an adjustment of it."""

@@ -28,7 +28,7 @@ STATUS_BY_ERROR: dict[type[CountersignError], HTTPStatus] = {
     errors.StateError: HTTPStatus.CONFLICT,
     errors.WebhookRefused: HTTPStatus.UNAUTHORIZED,
     errors.MalformedNotification: HTTPStatus.BAD_REQUEST,
-    errors.AmountMissing: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnclearNotification: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.GatewayError: HTTPStatus.BAD_GATEWAY,
     errors.GatewayTimeout: HTTPStatus.GATEWAY_TIMEOUT,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -40,6 +40,9 @@ class Wait:
     jitter_seconds: float = 0.0
 
 
+#: How often an undo is decided anew after one was carried out in vain; then a person is asked.
+ROUNDS_MAX = 5
+
 Decision = FlowEvent | Ask | Wait
 Records = Mapping[tuple[str, Direction], StepRecord]
 
@@ -116,7 +119,7 @@ def _decide_undo(
     return FlowEvent.UNDO_COMPLETED
 
 
-def _undo(
+def _undo(  # noqa: PLR0911  # one line a case, read top to bottom
     step: Step,
     undo: Undo,
     payment: Payment,
@@ -129,6 +132,8 @@ def _undo(
         return FlowEvent.UNDO_FAILED
     if record is None:
         return Ask(act=undo.act, record=_intent(step, Direction.UNDO, now))
+    if _is_told_of(record, payment):
+        return _undo_anew(step, undo, record, now)
     is_reopened = record.attempts == 0
     delay = 0.0 if is_reopened else undo.retry.delay_after(record.attempts)
     if delay is None:
@@ -142,6 +147,25 @@ def _undo(
     elif just_called is not None:
         return Wait(now + timedelta(seconds=delay), jitter_seconds=delay)
     return Ask(act=undo.act, record=_again(record, now))
+
+
+def _is_told_of(record: StepRecord, payment: Payment) -> bool:
+    """Tell whether the PSP has reported how the request ended that it took."""
+    reference = record.response.get("psp_reference")
+    return record.status is StepStatus.WAITING and payment.funds.tells_of(str(reference))
+
+
+def _undo_anew(step: Step, undo: Undo, record: StepRecord, now: datetime) -> Decision:
+    """Decide to undo once more: a void overtook the authorisation, a refund failed later.
+
+    Asking again under the old key would only bring back the old answer.
+    """
+    if record.round >= ROUNDS_MAX:
+        return FlowEvent.UNDO_FAILED
+    return Ask(
+        act=undo.act,
+        record=replace(_intent(step, Direction.UNDO, now), round=record.round + 1),
+    )
 
 
 def _ask(step: Step, record: StepRecord) -> Ask:

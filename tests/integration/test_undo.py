@@ -206,7 +206,7 @@ def test_a_success_after_the_void_is_voided_under_a_new_key_in_either_order_of_w
     told = [
         an_item(
             "TECHNICAL_CANCEL",
-            psp_reference="VOID1",
+            psp_reference="MODCANCEL",
             amount_minor=0,
             event_date="2026-11-20T10:30:00+01:00",
         ),

@@ -43,7 +43,7 @@ STATUS = {
     "UnknownMerchantAccount": 401,
     "WrongBasicCredentials": 401,
     "MalformedNotification": 400,
-    "AmountMissing": 422,
+    "UnclearNotification": 422,
     "GatewayError": 502,
     "GatewayTimeout": 504,
     "StoreUnavailable": 503,
