@@ -62,6 +62,8 @@ class Inbox:
             StoreUnavailable: Postgres can't be written. Nothing may be acknowledged.
         """
         received_at = self._clock.now()
+        # In one order everywhere: two deliveries of the same items must not wait for each other.
+        items = sorted(items, key=lambda item: item.notification.guid)
         seen = self._seen.seen([item.notification.guid for item in items])
         try:
             with self._engine.begin() as connection:

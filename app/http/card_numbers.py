@@ -1,12 +1,13 @@
 """No card numbers: anything that looks like one is refused before it is read any further."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from app.errors import CardNumberRefused
 
 #: Digits as people and programs write them: bare, or in groups.
-_DIGITS = re.compile(r"[0-9]+(?:[\s\-./_]{1,3}[0-9]+)*")
+_DIGITS = re.compile(r"[0-9]+(?:[^0-9A-Za-z]{1,3}[0-9]+)*")
 _GROUP = re.compile(r"[0-9]+")
 _LENGTHS = range(13, 20)
 
@@ -18,7 +19,8 @@ def refuse_card_numbers(body: object) -> None:
         CardNumberRefused: Found one; the error names the field, never the number.
     """
     for path, text in _texts(body, ""):
-        if any(_holds_card_number(digits) for digits in _DIGITS.findall(text)):
+        plain = unicodedata.normalize("NFKC", text)
+        if any(_holds_card_number(digits) for digits in _DIGITS.findall(plain)):
             raise CardNumberRefused(path or "the body")
 
 

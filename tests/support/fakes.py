@@ -64,8 +64,12 @@ class FakePsp(FakeParty):
         return self._received("reverse", idempotency_key)
 
     def _received(self, what: str, key: str) -> PspAnswer:
+        """Every request has a reference of its own; its repetition brings the same one back."""
         self.act(what, key)
-        return PspAnswer(psp_reference=f"MOD{what.upper()}", result="received")
+        requests = [known for known, effect in self.effects.items() if effect == what]
+        number = requests.index(key) + 1
+        suffix = str(number) if number > 1 else ""
+        return PspAnswer(psp_reference=f"MOD{what.upper()}{suffix}", result="received")
 
 
 class FakeBooking(FakeParty):
