@@ -45,8 +45,11 @@ class Settings(BaseModel):
     poll_milliseconds: int = Field(
         200, ge=10, le=60_000, description="How often an idle `worker` looks for due work."
     )
-    lease_seconds: Seconds = Field(
-        25, description="How long a claimed saga belongs to its worker; longer than any call."
+    lease_seconds: int = Field(
+        25,
+        ge=1,
+        le=120,
+        description="How long a claimed saga belongs to its worker; longer than any call.",
     )
     decision_window_seconds: Seconds = Field(
         900, description="How long after its start a shopper still wants a payment."
@@ -78,7 +81,7 @@ class Settings(BaseModel):
     )
     smtp_user: str = Field("", description="User there; empty sends without login.")
     smtp_password: SecretStr = Field(SecretStr(""), description="Password there.")
-    smtp_timeout_seconds: Seconds = Field(5, description="Longest silence of the mail server.")
+    smtp_timeout_seconds: Seconds = Field(5, description="Total time of sending one mail.")
     mail_from: str = Field("payments@example.com", description="Sender of the mails.")
 
     @classmethod

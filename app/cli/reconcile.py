@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 import click
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
 from app.cli.options import Instant, account_option, container
 from app.cli.output import as_json_option, print_json, print_rows
@@ -102,14 +102,18 @@ def breaks(merchant_account: str | None, fail_on: str, *, as_json: bool) -> None
 
 @contextmanager
 def _one_at_a_time(engine: Engine) -> Iterator[None]:
-    """Hold the sweep's lock; a process that dies loses it with its connection."""
-    with engine.connect() as connection:
-        if not _try_lock(connection):
+    """Hold the sweep's lock; a process that dies loses it with its connection.
+
+    The connection stays outside any transaction, however long the sweep takes.
+    """
+    lock = {"lock": SWEEP_LOCK}
+    with engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        is_ours = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), lock).scalar_one()
+        if not is_ours:
             click.echo("another sweep is running", err=True)
             sys.exit(EXIT_LOCKED)
-        yield
-
-
-def _try_lock(connection: Connection) -> bool:
-    query = text("SELECT pg_try_advisory_xact_lock(:lock)")
-    return bool(connection.execute(query, {"lock": SWEEP_LOCK}).scalar_one())
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), lock)

@@ -37,7 +37,8 @@ class FlowEvent(StrEnum):
     AUTHORISATION_REFUSED = "authorisation_refused"
     AUTHORISATION_REJECTED = "authorisation_rejected"
     AUTHORISATION_UNRESOLVED = "authorisation_unresolved"
-    AUTHORISATION_CAME_LATE = "authorisation_came_late"
+    AUTHORISATION_FELL_SHORT = "authorisation_fell_short"
+    MONEY_CAME_LATE = "money_came_late"
     BOOKING_CONFIRMED = "booking_confirmed"
     BOOKING_CONFIRMED_FOR_CAPTURE = "booking_confirmed_for_capture"
     BOOKING_REFUSED = "booking_refused"
@@ -76,9 +77,11 @@ MOVES: Mapping[tuple[FlowState, FlowEvent], FlowState] = MappingProxyType(
         (_S.PREAUTH,              _E.AUTHORISATION_REFUSED):         _S.DECLINED,
         (_S.PREAUTH,              _E.AUTHORISATION_REJECTED):        _S.DECLINED,
         (_S.PREAUTH,              _E.AUTHORISATION_UNRESOLVED):      _S.COMPENSATING,
+        (_S.PREAUTH,              _E.AUTHORISATION_FELL_SHORT):      _S.COMPENSATING,
         (_S.DECLINED,             _E.AUTHORISATION_SUCCEEDED):       _S.BOOKING_CONFIRMATION,
-        (_S.DECLINED,             _E.AUTHORISATION_CAME_LATE):       _S.COMPENSATING,
-        (_S.COMPENSATED,          _E.AUTHORISATION_CAME_LATE):       _S.COMPENSATING,
+        (_S.DECLINED,             _E.AUTHORISATION_FELL_SHORT):      _S.COMPENSATING,
+        (_S.DECLINED,             _E.MONEY_CAME_LATE):               _S.COMPENSATING,
+        (_S.COMPENSATED,          _E.MONEY_CAME_LATE):               _S.COMPENSATING,
         (_S.BOOKING_CONFIRMATION, _E.BOOKING_CONFIRMED):             _S.EMAIL,
         (_S.BOOKING_CONFIRMATION, _E.BOOKING_CONFIRMED_FOR_CAPTURE): _S.CAPTURE,
         (_S.BOOKING_CONFIRMATION, _E.BOOKING_REFUSED):               _S.COMPENSATING,
@@ -86,7 +89,6 @@ MOVES: Mapping[tuple[FlowState, FlowEvent], FlowState] = MappingProxyType(
         (_S.CAPTURE,              _E.CAPTURE_SUCCEEDED):             _S.EMAIL,
         (_S.CAPTURE,              _E.CAPTURE_REFUSED):               _S.COMPENSATING,
         (_S.CAPTURE,              _E.CAPTURE_UNRESOLVED):            _S.MANUAL_REVIEW,
-        (_S.COMPENSATED,          _E.CAPTURE_SUCCEEDED):             _S.COMPENSATING,
         (_S.EMAIL,                _E.MAIL_SENT):                     _S.FIN,
         (_S.EMAIL,                _E.MAIL_FAILED):                   _S.FIN,
         (_S.COMPENSATING,         _E.UNDO_COMPLETED):                _S.COMPENSATED,
@@ -108,6 +110,11 @@ STAYS: Mapping[FlowEvent, tuple[FlowState, ...]] = MappingProxyType(
             _S.MANUAL_REVIEW,
             _S.EXTERNAL,
         ),
+        _E.AUTHORISATION_FELL_SHORT: (
+            _S.FRAUD_CHECK,
+            _S.COMPENSATING,
+            _S.MANUAL_REVIEW,
+        ),
         _E.AUTHORISATION_REFUSED: (
             _S.FRAUD_CHECK,
             _S.DECLINED,
@@ -121,6 +128,7 @@ STAYS: Mapping[FlowEvent, tuple[FlowState, ...]] = MappingProxyType(
             _S.BOOKING_CONFIRMATION,
             _S.EMAIL,
             _S.FIN,
+            _S.DECLINED,
             _S.COMPENSATING,
             _S.MANUAL_REVIEW,
             _S.EXTERNAL,

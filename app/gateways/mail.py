@@ -1,11 +1,13 @@
 """The confirmation mail, over SMTP."""
 
 import smtplib
+import socket
 import ssl
 from contextlib import closing, suppress
 from email.errors import MessageError
 from email.message import EmailMessage
 from html import escape
+from time import monotonic
 
 from app.clock import Clock
 from app.domain.payment import Payment
@@ -40,7 +42,7 @@ class SmtpMailGateway:
             user: Empty to send without login.
             password: Of ``user``.
             sender: The From address.
-            timeout_seconds: Longest silence of the server, at each of its replies.
+            timeout_seconds: Total time of one mail.
             clock: Dates the mails.
         """
         self._host = host
@@ -80,14 +82,11 @@ class SmtpMailGateway:
         return Verdict(is_yes=True, evidence={"message_id": message["Message-ID"]})
 
     def _connect(self) -> smtplib.SMTP:
-        if self._tls == "tls":
-            return smtplib.SMTP_SSL(
-                self._host,
-                self._port,
-                timeout=self._timeout_seconds,
-                context=ssl.create_default_context(),
-            )
-        return smtplib.SMTP(self._host, self._port, timeout=self._timeout_seconds)
+        ends_at = monotonic() + self._timeout_seconds
+        connect = _SmtpsWithDeadline if self._tls == "tls" else _SmtpWithDeadline
+        server = connect(self._host, self._port, timeout=self._timeout_seconds)
+        server.ends_at = ends_at
+        return server
 
     def _confirmation(self, payment: Payment) -> EmailMessage:
         reference = payment.details["booking"]["reference"]
@@ -106,6 +105,36 @@ class SmtpMailGateway:
         paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines)
         message.add_alternative(f"<html><body>{paragraphs}</body></html>", subtype="html")
         return message
+
+
+class _Deadline:
+    """Gives every reply of the server what is left of the mail's time.
+
+    Attributes:
+        ends_at: Of the monotonic clock.
+    """
+
+    ends_at = float("inf")
+    sock: socket.socket | None
+
+    def getreply(self) -> tuple[int, bytes]:
+        left = self.ends_at - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if self.sock is not None and left != float("inf"):
+            self.sock.settimeout(left)
+        return super().getreply()  # type: ignore[misc,no-any-return]  # of smtplib.SMTP
+
+
+class _SmtpWithDeadline(_Deadline, smtplib.SMTP):
+    """SMTP, in the clear or with STARTTLS."""
+
+
+class _SmtpsWithDeadline(_Deadline, smtplib.SMTP_SSL):
+    """SMTP inside TLS; certificates are verified."""
+
+    def __init__(self, host: str, port: int, *, timeout: float) -> None:
+        super().__init__(host, port, timeout=timeout, context=ssl.create_default_context())
 
 
 def _refused(code: int) -> Verdict:

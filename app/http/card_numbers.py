@@ -11,6 +11,9 @@ _DIGITS = re.compile(r"[0-9]+(?:[^0-9A-Za-z]{1,3}[0-9]+)*")
 _GROUP = re.compile(r"[0-9]+")
 _LENGTHS = range(13, 20)
 
+#: Merchants make references of these, and some have enough digits in a row.
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
 
 def refuse_card_numbers(body: object) -> None:
     """Look for card numbers in every key and value of a JSON body, at any depth.
@@ -20,8 +23,16 @@ def refuse_card_numbers(body: object) -> None:
     """
     for path, text in _texts(body, ""):
         plain = unicodedata.normalize("NFKC", text)
+        if _UUID.fullmatch(plain):
+            continue
         if any(_holds_card_number(digits) for digits in _DIGITS.findall(plain)):
             raise CardNumberRefused(path or "the body")
+
+
+def is_card_number(text: str) -> bool:
+    """Tell whether the text is 13 to 19 digits that pass the Luhn check."""
+    is_number = text.isascii() and text.isdigit() and len(text) in _LENGTHS
+    return is_number and _is_luhn([int(digit) for digit in text])
 
 
 def _holds_card_number(text: str) -> bool:
@@ -33,7 +44,7 @@ def _holds_card_number(text: str) -> bool:
             number += group
             if len(number) >= _LENGTHS.stop:
                 break
-            if len(number) in _LENGTHS and _is_luhn([int(digit) for digit in number]):
+            if is_card_number(number):
                 return True
     return False
 

@@ -6,7 +6,8 @@ import re
 
 from flask import Request, Response
 
-from app.errors import IdempotencyKeyMissing
+from app.errors import CardNumberRefused, IdempotencyKeyMissing
+from app.http.card_numbers import is_card_number
 from app.services.ports import StoredAnswer
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,64}")
@@ -17,10 +18,13 @@ def idempotency_key(request: Request) -> str:
 
     Raises:
         IdempotencyKeyMissing: Missing, or not 1 to 64 visible ASCII characters.
+        CardNumberRefused: It is a card number.
     """
     key = request.headers.get("Idempotency-Key", "")
     if not _VISIBLE_ASCII.fullmatch(key):
         raise IdempotencyKeyMissing
+    if is_card_number(key):
+        raise CardNumberRefused("Idempotency-Key")
     return key
 
 

@@ -35,6 +35,9 @@ STATUS_BY_ERROR: dict[type[CountersignError], HTTPStatus] = {
     CountersignError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+#: Python has changed this status's name between releases; ours stays.
+_CODES = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large"}
+
 #: Seconds after which a retryable problem is worth another try.
 RETRY_AFTER_SECONDS = 2
 
@@ -76,7 +79,8 @@ def _of_ours(error: CountersignError) -> Response:
 def _of_http(error: HTTPException) -> Response:
     """What the web framework refuses: unknown paths, wrong methods, bodies that are too large."""
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
-    response = _problem(status, status.phrase.lower().replace(" ", "_"), status.phrase)
+    code = _CODES.get(status, status.name.lower())
+    response = _problem(status, code, status.phrase)
     allowed = getattr(error, "valid_methods", None)
     if allowed:
         response.headers["Allow"] = ", ".join(sorted(allowed))

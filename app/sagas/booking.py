@@ -76,8 +76,13 @@ def give_money_back(call: Call) -> Outcome:
 
 def authorisation_evidence(payment: Payment) -> FlowEvent | None:
     """Read the outcome of the authorisation from the funds. True beats false."""
-    if payment.funds.authorised:
-        return FlowEvent.AUTHORISATION_SUCCEEDED
+    if payment.funds.has(FactKind.AUTHORISED):
+        is_enough = payment.funds.authorised >= payment.amount.amount_minor
+        succeeded, fell_short = (
+            FlowEvent.AUTHORISATION_SUCCEEDED,
+            FlowEvent.AUTHORISATION_FELL_SHORT,
+        )
+        return succeeded if is_enough else fell_short
     if payment.funds.has(FactKind.REFUSED):
         return FlowEvent.AUTHORISATION_REFUSED
     return None
@@ -159,7 +164,7 @@ def booking_saga(*, decision_window_seconds: int) -> Saga:
                 evidence=no_evidence,
                 retry=RetryPolicy((0.5, 1, 2, 5)),
                 ask_again_seconds=None,
-                deadline_seconds=60,
+                deadline_seconds=300,
                 on_rejected=FlowEvent.FRAUD_CHECK_FAILED,
                 on_deadline=lambda _: FlowEvent.FRAUD_CHECK_FAILED,
                 undo=None,
@@ -189,7 +194,7 @@ def booking_saga(*, decision_window_seconds: int) -> Saga:
                 evidence=no_evidence,
                 retry=RetryPolicy((0.5, 1, 2)),
                 ask_again_seconds=None,
-                deadline_seconds=120,
+                deadline_seconds=600,
                 on_rejected=FlowEvent.BOOKING_REFUSED,
                 on_deadline=lambda _: FlowEvent.BOOKING_UNRESOLVED,
                 undo=Undo(

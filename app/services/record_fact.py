@@ -21,12 +21,10 @@ EVENT_OF_FACT = MappingProxyType(
     }
 )
 
+_MONEY_CAME = frozenset({FlowEvent.AUTHORISATION_SUCCEEDED, FlowEvent.CAPTURE_SUCCEEDED})
+
 #: A payment that the fraud check stopped never went to the PSP, so a success is not its own.
 _NEVER_ASKED = frozenset({FlowEvent.FRAUD_CHECK_REFUSED, FlowEvent.FRAUD_CHECK_FAILED})
-
-
-#: What makes a payment that was given up be undone once more. A refused capture is no such thing.
-_LATE_MONEY = frozenset({FlowEvent.AUTHORISATION_CAME_LATE, FlowEvent.CAPTURE_SUCCEEDED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +73,7 @@ def record_fact(
     event = _flow_event(change.payment, statement.fact, now, decision_window_seconds)
     has_moved = event is not None and change.move(event)
     after = change.payment
-    if has_moved and after.state is FlowState.COMPENSATING and event in _LATE_MONEY:
+    if has_moved and event is FlowEvent.MONEY_CAME_LATE:
         uow.sagas.reopen_undo(after.payment_id)
         uow.breaks.open(
             "LATE_SUCCESS",
@@ -127,13 +125,19 @@ def adopt_external(
 def _flow_event(
     payment: Payment, fact: Fact, now: datetime, decision_window_seconds: int
 ) -> FlowEvent | None:
-    """Name the fact for the flow. The clock tells a late success from one in time."""
+    """Name the fact for the flow: money may come too late, or less of it than was asked for."""
     event = EVENT_OF_FACT.get(fact.kind)
-    if event is not FlowEvent.AUTHORISATION_SUCCEEDED:
+    if event not in _MONEY_CAME:
         return event
     window_ends = payment.created_at + timedelta(seconds=decision_window_seconds)
     is_late = payment.state is FlowState.COMPENSATED or (
         payment.state is FlowState.DECLINED
         and (now > window_ends or payment.reason in _NEVER_ASKED)
     )
-    return FlowEvent.AUTHORISATION_CAME_LATE if is_late else event
+    if is_late:
+        return FlowEvent.MONEY_CAME_LATE
+    is_authorisation = event is FlowEvent.AUTHORISATION_SUCCEEDED
+    falls_short = payment.funds.authorised < payment.amount.amount_minor
+    if is_authorisation and falls_short and payment.state is not FlowState.EXTERNAL:
+        return FlowEvent.AUTHORISATION_FELL_SHORT
+    return event

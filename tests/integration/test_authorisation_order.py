@@ -178,3 +178,27 @@ def test_any_order_of_a_payments_webhooks_ends_in_the_same_funds(
     assert (payment.funds.status, payment.funds.captured) == ("captured", 12500)
     assert payment.state == "fin"
     assert service.work() == []
+
+
+def test_an_authorisation_of_less_than_was_asked_for_is_undone(
+    service: Service, asked: Payment
+) -> None:
+    service.receive(an_item(amount_minor=1))
+
+    payment = service.payment(asked.payment_id)
+    assert (payment.state, payment.reason) == ("compensating", "authorisation_fell_short")
+    assert service.outside.booking.calls == []
+    assert service.outside.psp.asked("cancel") == 1
+
+
+def test_a_capture_of_a_payment_that_was_given_up_is_refunded(
+    service: Service, asked: Payment
+) -> None:
+    service.receive(refused())
+    service.advance(WINDOW_SECONDS + 1)
+
+    service.receive(an_item("CAPTURE", psp_reference="CAP1", original_reference=PSP_REFERENCE))
+
+    assert service.payment(asked.payment_id).state == "compensating"
+    assert service.outside.psp.asked("refund") == 1
+    assert service.open_breaks() == ["LATE_SUCCESS"]

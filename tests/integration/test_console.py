@@ -1,0 +1,123 @@
+"""The console: who may look, what they see, and that hostile values stay text."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.domain.access import Role
+from app.errors import Unauthenticated
+from app.factory import create_app
+from tests.support.builders import ACCOUNT, a_start, an_item
+from tests.support.service import Service
+
+
+@pytest.fixture
+def browser(service: Service) -> FlaskClient:
+    """A browser that nobody has signed in with."""
+    return create_app(service.container).test_client()
+
+
+def sign_in(browser: FlaskClient, service: Service, role: Role = Role.OPERATOR) -> str:
+    key = service.container.accounts.create_api_key(ACCOUNT, role)
+    browser.post("/console/sign-in", data={"api_key": key})
+    return key
+
+
+@pytest.mark.parametrize("page", ["/", "/console/", "/console/payments"])
+def test_a_stranger_is_asked_to_sign_in(browser: FlaskClient, page: str) -> None:
+    answer = browser.get(page, follow_redirects=True)
+
+    assert answer.request.path == "/console/sign-in"
+
+
+@pytest.mark.parametrize("role", [Role.OPERATOR, Role.APPROVER, Role.AUDITOR])
+def test_those_whose_work_it_is_may_look(
+    browser: FlaskClient, service: Service, role: Role
+) -> None:
+    sign_in(browser, service, role)
+
+    assert browser.get("/console/").status_code == 200
+
+
+def test_a_checkouts_key_and_a_wrong_key_open_nothing(
+    browser: FlaskClient, service: Service
+) -> None:
+    key = service.container.accounts.create_api_key(ACCOUNT, Role.MERCHANT)
+
+    for refused in (key, "csk_00000000_wrong", "", "\x00"):
+        assert browser.post("/console/sign-in", data={"api_key": refused}).status_code == 401
+    assert browser.get("/console/").status_code == 302
+
+
+def test_a_revoked_keys_session_ends_at_once(browser: FlaskClient, service: Service) -> None:
+    key = sign_in(browser, service)
+    service.container.accounts.revoke_api_key(key.split("_")[1])
+
+    assert browser.get("/console/").status_code == 302
+
+
+def test_a_forged_session_opens_nothing(browser: FlaskClient) -> None:
+    browser.set_cookie("countersign_console", "eyJrZXlfaWQiOiJ4In0.aaaa.bbbb")
+
+    assert browser.get("/console/").status_code == 302
+
+
+def test_the_session_cookie_holds_no_key_and_is_out_of_reach_of_scripts(
+    browser: FlaskClient, service: Service
+) -> None:
+    key = service.container.accounts.create_api_key(ACCOUNT, Role.OPERATOR)
+    answer = browser.post("/console/sign-in", data={"api_key": key})
+
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert key.split("_")[2] not in cookie
+
+
+def test_a_payment_is_found_by_any_of_its_references_and_shows_its_timeline(
+    browser: FlaskClient, service: Service
+) -> None:
+    payment_id = service.start()
+    service.settle()
+    service.receive(an_item())
+    sign_in(browser, service)
+
+    for reference in ("ORDER-1001", "8816178914079738", str(payment_id)):
+        assert str(payment_id) in browser.get(f"/console/payments?q={reference}").text
+    page = browser.get(f"/console/payments/{payment_id}").text
+    assert "125.00 EUR" in page
+    assert "Webhook AUTHORISATION true received" in page
+    assert "Mail sent: email → fin" in page
+
+
+def test_a_hostile_reference_stays_text(browser: FlaskClient, service: Service) -> None:
+    hostile = "<script>alert(1)</script>"
+    payment_id = service.start(a_start(merchant_reference=hostile))
+    sign_in(browser, service)
+
+    for page in ("/console/payments", f"/console/payments/{payment_id}"):
+        answer = browser.get(page)
+        assert hostile not in answer.text
+        assert "&lt;script&gt;" in answer.text
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_another_accounts_payment_is_not_there(browser: FlaskClient, service: Service) -> None:
+    payment_id = service.start()
+    service.container.accounts.add("OtherECOM", [])
+    key = service.container.accounts.create_api_key("OtherECOM", Role.OPERATOR)
+    browser.post("/console/sign-in", data={"api_key": key})
+
+    assert browser.get(f"/console/payments/{payment_id}").status_code == 404
+    assert str(payment_id) not in browser.get("/console/payments").text
+
+
+def test_signing_out_ends_the_session(browser: FlaskClient, service: Service) -> None:
+    sign_in(browser, service)
+    browser.post("/console/sign-out")
+
+    assert browser.get("/console/").status_code == 302
+
+
+def test_a_key_id_that_never_was_is_nobody(service: Service) -> None:
+    with pytest.raises(Unauthenticated):
+        service.container.accounts.caller(service.start())
