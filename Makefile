@@ -38,7 +38,7 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.support.schema
-	$(BIN)/pip-audit --disable-pip --require-hashes --progress-spinner off -r requirements.lock
+	$(BIN)/python -m tests.support.audit
 
 bench: venv
 	@for script in bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
