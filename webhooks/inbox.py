@@ -1,12 +1,12 @@
 """The inbox: every authentic webhook, once, on disk before it is acknowledged."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, delete, insert, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app import failpoints
 from app.clock import Clock
@@ -14,7 +14,11 @@ from app.errors import StoreUnavailable
 from app.persistence.engine import is_unavailable
 from app.persistence.seen import SeenCache
 from app.persistence.tables import InboxState, inbox_work, webhook_inbox, webhook_redeliveries
+from webhooks.group_commit import GroupCommit
 from webhooks.notifications import Notification
+
+#: Bounds the size of a statement, and how much work one outage takes back.
+DELIVERIES_A_COMMIT_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,42 +47,64 @@ class StoredWebhook:
     received_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Delivery:
+    body: bytes
+    items: Sequence[Verified]
+    received_at: datetime
+
+
 class Inbox:
-    """Stores webhooks."""
+    """Stores webhooks: one round trip to Redis and one commit for all deliveries that wait."""
 
     def __init__(self, engine: Engine, seen: SeenCache, clock: Clock) -> None:
         """Store through ``engine``; ask ``seen`` first."""
         self._engine = engine
         self._seen = seen
         self._clock = clock
+        self._commits = GroupCommit(
+            self._flush, afterwards=self._remember, batch_max=DELIVERIES_A_COMMIT_MAX
+        )
 
     def store(self, body: bytes, items: Sequence[Verified]) -> None:
-        """Put every item on disk in one commit, or note that it was delivered again.
+        """Put every item on disk, or note that it was delivered again.
 
         When this returns, the delivery may be acknowledged: nothing that happens to any process, or
         to Redis, loses it.
 
         Raises:
-            StoreUnavailable: Postgres can't be written. Nothing may be acknowledged.
+            StoreUnavailable: Postgres can't be written now. Nothing may be acknowledged.
         """
-        received_at = self._clock.now()
-        # In one order everywhere: two deliveries of the same items must not wait for each other.
-        items = sorted(items, key=lambda item: item.notification.guid)
-        seen = self._seen.seen([item.notification.guid for item in items])
+        self._commits.store(_Delivery(body=body, items=items, received_at=self._clock.now()))
+
+    def _flush(self, deliveries: Sequence[_Delivery]) -> None:
+        first: dict[UUID, tuple[_Delivery, Verified]] = {}
+        again: list[tuple[_Delivery, Verified]] = []
+        for delivery in deliveries:
+            for item in delivery.items:
+                guid = item.notification.guid
+                if guid in first:
+                    again.append((delivery, item))
+                else:
+                    first[guid] = (delivery, item)
+        hinted = self._seen.seen(list(first))
         try:
             with self._engine.begin() as connection:
-                for item in items:
-                    guid = item.notification.guid
-                    is_stored = guid in seen and _exists(connection, guid)
-                    if is_stored or not _insert(connection, body, item, received_at):
-                        _note_redelivery(connection, item.notification, received_at)
+                known = _stored_among(connection, hinted)
+                new = {guid: one for guid, one in first.items() if guid not in known}
+                known |= new.keys() - _insert(connection, new)
+                again += [first[guid] for guid in known]
+                _note_redeliveries(connection, again)
                 failpoints.hit("inbox.before_commit")
         except Exception as error:
             if is_unavailable(error):
                 raise StoreUnavailable from error
             raise
         failpoints.hit("inbox.after_commit")
-        self._seen.remember([item.notification.guid for item in items])
+
+    def _remember(self, deliveries: Sequence[_Delivery]) -> None:
+        guids = {item.notification.guid for delivery in deliveries for item in delivery.items}
+        self._seen.remember(list(guids))
 
 
 def claim_next(connection: Connection, *, now: datetime) -> Work | None:
@@ -131,51 +157,85 @@ def oldest_waiting(connection: Connection, *, now: datetime) -> timedelta | None
     return now - due if due else None
 
 
-def _exists(connection: Connection, guid: UUID) -> bool:
+def _stored_among(connection: Connection, guids: frozenset[UUID]) -> set[UUID]:
     """Redis may be newer than a database that was restored from a backup: believe the database."""
-    query = select(webhook_inbox.c.guid).where(webhook_inbox.c.guid == guid)
-    return connection.execute(query).one_or_none() is not None
+    if not guids:
+        return set()
+    query = select(webhook_inbox.c.guid).where(webhook_inbox.c.guid.in_(guids))
+    return set(connection.execute(query).scalars())
 
 
-def _insert(connection: Connection, body: bytes, item: Verified, received_at: datetime) -> bool:
-    """Insert the webhook with its work; False if it is there already."""
-    notification = item.notification
-    stored = connection.execute(
-        upsert(webhook_inbox)
-        .values(
-            guid=notification.guid,
-            merchant_account=notification.merchant_account,
-            event_code=notification.event_code,
-            success=notification.success,
-            psp_reference=notification.psp_reference,
-            original_reference=notification.original_reference,
-            merchant_reference=notification.merchant_reference,
-            item=_storable(notification.item),
-            body=body,
-            is_live=notification.is_live,
-            hmac_key_id=item.hmac_key_id,
-            event_date=notification.event_date or received_at,
-            received_at=received_at,
-        )
-        .on_conflict_do_nothing()
-        .returning(webhook_inbox.c.guid)
-    ).one_or_none()
-    if stored is None:
-        return False
-    connection.execute(insert(inbox_work).values(guid=notification.guid, due=received_at))
-    return True
-
-
-def _note_redelivery(
-    connection: Connection, notification: Notification, received_at: datetime
-) -> None:
-    connection.execute(
-        insert(webhook_redeliveries).values(
-            guid=notification.guid,
-            event_date=notification.event_date or received_at,
-            received_at=received_at,
-        )
+_INSERT = text(
+    """
+    WITH stored AS (
+        INSERT INTO webhook_inbox (
+            guid, merchant_account, event_code, success, psp_reference, original_reference,
+            merchant_reference, item, body, is_live, hmac_key_id, event_date, received_at)
+        SELECT guid, merchant_account, event_code, success, psp_reference, original_reference,
+               merchant_reference, CAST(item AS jsonb), body, is_live, hmac_key_id, event_date,
+               received_at
+          FROM unnest(
+            CAST(:guid AS uuid[]), CAST(:merchant_account AS text[]), CAST(:event_code AS text[]),
+            CAST(:success AS boolean[]), CAST(:psp_reference AS text[]),
+            CAST(:original_reference AS text[]), CAST(:merchant_reference AS text[]),
+            CAST(:item AS text[]), CAST(:body AS bytea[]), CAST(:is_live AS boolean[]),
+            CAST(:hmac_key_id AS uuid[]), CAST(:event_date AS timestamptz[]),
+            CAST(:received_at AS timestamptz[])
+          ) AS given (
+            guid, merchant_account, event_code, success, psp_reference, original_reference,
+            merchant_reference, item, body, is_live, hmac_key_id, event_date, received_at)
+        ON CONFLICT DO NOTHING
+        RETURNING guid, received_at
     )
+    INSERT INTO inbox_work (guid, due) SELECT guid, received_at FROM stored RETURNING guid
+    """
+)
+
+
+def _insert(connection: Connection, new: Mapping[UUID, tuple[_Delivery, Verified]]) -> set[UUID]:
+    """Insert webhooks with their work; return those that were not there yet.
+
+    In the order of their GUIDs, as everywhere: two processes that store the same webhooks must not
+    wait for each other.
+    """
+    if not new:
+        return set()
+    rows = [_columns(*new[guid]) for guid in sorted(new)]
+    arrays = {name: [row[name] for row in rows] for name in rows[0]}
+    return set(connection.execute(_INSERT, arrays).scalars())
+
+
+def _columns(delivery: _Delivery, item: Verified) -> dict[str, object]:
+    notification = item.notification
+    return {
+        "guid": notification.guid,
+        "merchant_account": notification.merchant_account,
+        "event_code": notification.event_code,
+        "success": notification.success,
+        "psp_reference": notification.psp_reference,
+        "original_reference": notification.original_reference,
+        "merchant_reference": notification.merchant_reference,
+        "item": json.dumps(_storable(notification.item), ensure_ascii=False),
+        "body": delivery.body,
+        "is_live": notification.is_live,
+        "hmac_key_id": item.hmac_key_id,
+        "event_date": notification.event_date or delivery.received_at,
+        "received_at": delivery.received_at,
+    }
+
+
+def _note_redeliveries(connection: Connection, again: Sequence[tuple[_Delivery, Verified]]) -> None:
+    if not again:
+        return
+    rows = [
+        {
+            "guid": item.notification.guid,
+            "event_date": item.notification.event_date or delivery.received_at,
+            "received_at": delivery.received_at,
+        }
+        for delivery, item in again
+    ]
+    connection.execute(insert(webhook_redeliveries), rows)
 
 
 def _storable(value: object) -> object:
