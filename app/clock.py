@@ -23,7 +23,7 @@ class SystemClock:
 
 @dataclass
 class FixedClock:
-    """A clock that stands still until it is set: ``--as-of`` and tests."""
+    """A clock that stands still until it is set, for tests."""
 
     at: datetime
 

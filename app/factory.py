@@ -4,6 +4,7 @@ from flask import Flask
 
 from app.bootstrap import Container, new_id
 from app.http import health, metrics, payments
+from app.http.bodies import register_body_limit
 from app.http.console import pages
 from app.http.console.filters import register_filters
 from app.http.problems import register_problem_handlers
@@ -17,6 +18,7 @@ def create_app(container: Container) -> Flask:
     flask_app.config["MAX_CONTENT_LENGTH"] = container.settings.body_bytes_max
     flask_app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     register_problem_handlers(flask_app)
+    register_body_limit(flask_app)
     register_request_ids(flask_app, new_id)
     flask_app.register_blueprint(
         receiver.create_blueprint(container.inbox, container.keyring, container.refusals)
@@ -28,11 +30,16 @@ def create_app(container: Container) -> Flask:
             unit_of_work=container.unit_of_work,
             clock=container.clock,
             new_id=new_id,
+            waiters_max=max(1, container.settings.web_threads // 4),
         )
     )
     flask_app.register_blueprint(metrics.create_blueprint(container.engine, container.clock))
     flask_app.register_blueprint(health.create_blueprint(container.engine, container.seen))
-    pages.configure_sessions(flask_app, container.settings.derived_secret("console sessions"))
+    pages.configure_sessions(
+        flask_app,
+        container.settings.derived_secret("console sessions"),
+        is_https=container.settings.public_url.startswith("https:"),
+    )
     register_filters(flask_app)
     flask_app.register_blueprint(
         pages.Console(

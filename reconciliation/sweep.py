@@ -52,6 +52,8 @@ _ACTION_BY_EVENT = MappingProxyType(
     {
         FlowEvent.AUTHORISATION_UNRESOLVED: Action.COMPENSATE,
         FlowEvent.AUTHORISATION_FELL_SHORT: Action.COMPENSATE,
+        FlowEvent.HOLD_RELEASED: Action.COMPENSATE,
+        FlowEvent.CAPTURE_FELL_SHORT: Action.COMPENSATE,
         FlowEvent.BOOKING_REFUSED: Action.COMPENSATE,
         FlowEvent.BOOKING_UNRESOLVED: Action.COMPENSATE,
         FlowEvent.CAPTURE_REFUSED: Action.COMPENSATE,

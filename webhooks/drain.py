@@ -13,7 +13,7 @@ from app.clock import Clock
 from app.domain.money import Money
 from app.domain.payment import Payment
 from app.errors import CountersignError, UnclearNotification
-from app.persistence.engine import is_unavailable
+from app.persistence.engine import is_contention, is_unavailable
 from app.persistence.tables import InboxState
 from app.persistence.unit_of_work import SqlUnitOfWork
 from app.services.ports import NewId
@@ -28,6 +28,8 @@ TRIES_MAX = 8
 #: Waits between tries double from the first to the longest.
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
+#: How long a webhook steps back while another transaction holds its payment.
+BUSY_WAIT = timedelta(seconds=1)
 #: How often a code that this release does not know is looked at again: the next one may know it.
 UNKNOWN_CODE_WAIT = timedelta(days=1)
 
@@ -96,6 +98,10 @@ class Drain:
                 wait = parked.wait or _wait(work)
                 self._put_off(uow, work, InboxState.PARKED, str(parked), now + wait)
             except Exception as error:
+                if is_contention(error):
+                    uow.connection.rollback()
+                    self._put_off_busy(uow, work, now)
+                    return True
                 if is_unavailable(error):
                     raise  # the store's failure, not the webhook's: it stays due, untried
                 uow.connection.rollback()
@@ -166,6 +172,12 @@ class Drain:
         state = InboxState.DEAD if is_last else InboxState.NEW
         _log.exception("webhook not applied", extra={"guid": str(work.guid), "state": state})
         self._put_off(uow, work, state, what, now + _wait(work))
+
+    @staticmethod
+    def _put_off_busy(uow: SqlUnitOfWork, work: Work, now: datetime) -> None:
+        """Let the others go first while somebody holds the payment; that is no try of its own."""
+        inbox.postpone(uow.connection, work.guid, due=now + BUSY_WAIT)
+        uow.commit()
 
     @staticmethod
     def _put_off(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, delete, insert, select, text, update
@@ -16,6 +16,9 @@ from app.persistence.seen import SeenCache
 from app.persistence.tables import InboxState, inbox_work, webhook_inbox, webhook_redeliveries
 from webhooks.group_commit import GroupCommit
 from webhooks.notifications import Notification
+
+#: No webhook of the PSP is nested deeper than three.
+DEPTH_MAX = 32
 
 #: Bounds the size of a statement, and how much work one outage takes back.
 DELIVERIES_A_COMMIT_MAX = 200
@@ -150,11 +153,9 @@ def put_off(
     )
 
 
-def oldest_waiting(connection: Connection, *, now: datetime) -> timedelta | None:
-    """Return how long the oldest unprocessed webhook has been due; None if there is none."""
-    query = select(inbox_work.c.due).where(inbox_work.c.state == InboxState.NEW)
-    due = connection.execute(query.order_by(inbox_work.c.due).limit(1)).scalar_one_or_none()
-    return now - due if due else None
+def postpone(connection: Connection, guid: UUID, *, due: datetime) -> None:
+    """Let the webhook be due later, untried."""
+    connection.execute(update(inbox_work).where(inbox_work.c.guid == guid).values(due=due))
 
 
 def _stored_among(connection: Connection, guids: frozenset[UUID]) -> set[UUID]:
@@ -238,15 +239,20 @@ def _note_redeliveries(connection: Connection, again: Sequence[tuple[_Delivery, 
     connection.execute(insert(webhook_redeliveries), rows)
 
 
-def _storable(value: object) -> object:
+def _storable(value: object, *, depth: int = 0) -> object:
     """Replace what JSON may hold and Postgres can't: NUL, half characters. The body keeps them."""
+    if depth > DEPTH_MAX:
+        return "nested too deeply: see the body"
     match value:
         case str():
             return value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
         case Mapping():
-            return {str(_storable(name)): _storable(inner) for name, inner in value.items()}
+            return {
+                str(_storable(name)): _storable(inner, depth=depth + 1)
+                for name, inner in value.items()
+            }
         case list():
-            return [_storable(inner) for inner in value]
+            return [_storable(inner, depth=depth + 1) for inner in value]
         case _:
             return value
 

@@ -10,10 +10,10 @@ from threading import Lock
 from time import monotonic
 
 from sqlalchemy import Engine, insert, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import Clock
 from app.errors import WebhookRefused
-from app.persistence.engine import UNAVAILABLE
 from app.persistence.tables import webhook_refusals
 
 BODY_BYTES_MAX = 8192
@@ -57,7 +57,7 @@ class Refusals:
                     ),
                     {"rows_max": ROWS_MAX},
                 )
-        except UNAVAILABLE:
+        except SQLAlchemyError:
             _log.warning("a refused webhook could not be kept", extra={"code": refusal.code})
 
     def _may_write(self) -> bool:

@@ -30,6 +30,8 @@ def add(
     """Register ACCOUNT. Every key given is live at once."""
     if (basic_user is None) != (basic_password is None):
         raise click.UsageError("--basic-user and --basic-password go together")
+    if basic_user == "" or basic_password == "":
+        raise click.UsageError("--basic-user and --basic-password must not be empty")
     basic = (basic_user, basic_password) if basic_user and basic_password else None
     keys = [_key(text) for text in hmac_keys]
     container().accounts.add(account, keys, basic=basic)

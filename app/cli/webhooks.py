@@ -11,7 +11,12 @@ import httpx2
 
 from app.cli.options import container
 from app.cli.output import as_json_option, print_json, print_rows
-from app.errors import KeyNotFound, MalformedNotification, NotificationNotFound
+from app.errors import (
+    GatewayUnavailable,
+    KeyNotFound,
+    MalformedNotification,
+    NotificationNotFound,
+)
 from app.persistence.tables import InboxState
 from webhooks.inbox import LIST_SQL, SHOW_SQL
 from webhooks.notifications import parse
@@ -44,9 +49,11 @@ def send(file: Path, account: str | None, url: str | None) -> None:
         item = wrapped["NotificationRequestItem"]
         data = item.setdefault("additionalData", {})
         data["hmacSignature"] = sign(signing_string(notification.signed_values), keys[0][1])
-    answer = httpx2.post(
-        url or f"{wired.settings.public_url}/webhooks/adyen", json=envelope, timeout=10
-    )
+    target = url or f"{wired.settings.public_url}/webhooks/adyen"
+    try:
+        answer = httpx2.post(target, json=envelope, timeout=10)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise GatewayUnavailable(f"{target}: {type(error).__name__}") from None
     click.echo(f"{answer.status_code} {answer.text.strip()}")
     if not answer.is_success:
         raise SystemExit(1)
@@ -62,6 +69,8 @@ def _envelope(file: Path) -> dict[str, Any]:
         content = {"live": "false", "notificationItems": [{"NotificationRequestItem": item}]}
     if not isinstance(content, dict):
         raise MalformedNotification(f"{file} is neither a standard webhook nor an item")
+    if not isinstance(content["notificationItems"], list):
+        raise MalformedNotification("notificationItems is not a list of items")
     for wrapped in content["notificationItems"]:
         item = wrapped.get("NotificationRequestItem") if isinstance(wrapped, dict) else None
         if isinstance(item, dict):
@@ -89,8 +98,9 @@ def list_inbox(state: str | None, limit: int, *, as_json: bool) -> None:
 
 @inbox.command()
 @click.argument("guid", type=click.UUID)
-def show(guid: UUID) -> None:
-    """Print one stored webhook: where it stands, how often it came, and the item."""
+@as_json_option
+def show(guid: UUID, *, as_json: bool) -> None:  # noqa: ARG001  # it is JSON either way
+    """Print one stored webhook as JSON: where it stands, how often it came, and the item."""
     with container().engine.connect() as connection:
         row = connection.execute(SHOW_SQL, {"guid": guid}).mappings().one_or_none()
     if row is None:

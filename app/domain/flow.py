@@ -39,12 +39,14 @@ class FlowEvent(StrEnum):
     AUTHORISATION_UNRESOLVED = "authorisation_unresolved"
     AUTHORISATION_FELL_SHORT = "authorisation_fell_short"
     MONEY_CAME_LATE = "money_came_late"
+    HOLD_RELEASED = "hold_released"
     BOOKING_CONFIRMED = "booking_confirmed"
     BOOKING_CONFIRMED_FOR_CAPTURE = "booking_confirmed_for_capture"
     BOOKING_REFUSED = "booking_refused"
     BOOKING_UNRESOLVED = "booking_unresolved"
     CAPTURE_SUCCEEDED = "capture_succeeded"
     CAPTURE_REFUSED = "capture_refused"
+    CAPTURE_FELL_SHORT = "capture_fell_short"
     CAPTURE_UNRESOLVED = "capture_unresolved"
     MAIL_SENT = "mail_sent"
     MAIL_FAILED = "mail_failed"
@@ -86,7 +88,10 @@ MOVES: Mapping[tuple[FlowState, FlowEvent], FlowState] = MappingProxyType(
         (_S.BOOKING_CONFIRMATION, _E.BOOKING_CONFIRMED_FOR_CAPTURE): _S.CAPTURE,
         (_S.BOOKING_CONFIRMATION, _E.BOOKING_REFUSED):               _S.COMPENSATING,
         (_S.BOOKING_CONFIRMATION, _E.BOOKING_UNRESOLVED):            _S.COMPENSATING,
+        (_S.BOOKING_CONFIRMATION, _E.HOLD_RELEASED):                 _S.COMPENSATING,
         (_S.CAPTURE,              _E.CAPTURE_SUCCEEDED):             _S.EMAIL,
+        (_S.CAPTURE,              _E.CAPTURE_FELL_SHORT):            _S.COMPENSATING,
+        (_S.CAPTURE,              _E.HOLD_RELEASED):                 _S.COMPENSATING,
         (_S.CAPTURE,              _E.CAPTURE_REFUSED):               _S.COMPENSATING,
         (_S.CAPTURE,              _E.CAPTURE_UNRESOLVED):            _S.MANUAL_REVIEW,
         (_S.EMAIL,                _E.MAIL_SENT):                     _S.FIN,
@@ -110,11 +115,7 @@ STAYS: Mapping[FlowEvent, tuple[FlowState, ...]] = MappingProxyType(
             _S.MANUAL_REVIEW,
             _S.EXTERNAL,
         ),
-        _E.AUTHORISATION_FELL_SHORT: (
-            _S.FRAUD_CHECK,
-            _S.COMPENSATING,
-            _S.MANUAL_REVIEW,
-        ),
+        _E.AUTHORISATION_FELL_SHORT: (_S.FRAUD_CHECK,),
         _E.AUTHORISATION_REFUSED: (
             _S.FRAUD_CHECK,
             _S.DECLINED,

@@ -62,7 +62,8 @@ class Fact:
         reference: The PSP reference that it is said of: the payment's own, the modification's or
             the dispute's. CAPTURE and CAPTURE_FAILED of one capture share it.
         amount_minor: The amount of the statement, in minor units of the payment's currency.
-        occurred_at: The PSP's event date, aware. Unsigned, so it only orders facts of one slot.
+        occurred_at: The PSP's event date, aware. Unsigned, so that it orders facts and decides
+            nothing else: the newest of a slot, a release before or after its authorisation.
         is_repeat: True if the PSP says that it did again what had failed before (a re-capture).
     """
 

@@ -14,3 +14,8 @@ def step_key(saga_id: UUID, step: str, direction: str, round_: int) -> str:
     (psp-webhooks.md section 6).
     """
     return hashlib.sha256(f"{saga_id}|{step}|{direction}|{round_}".encode()).hexdigest()
+
+
+def request_key(decision_key: str, *request: str) -> str:
+    """Return the key of one of several requests that a decision may lead to; 64 hex digits."""
+    return hashlib.sha256("|".join((decision_key, *request)).encode()).hexdigest()

@@ -79,6 +79,11 @@ class Payment:
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def is_covered(self) -> bool:
+        """True while what is held and what is captured make up the payment's amount."""
+        return self.funds.held + self.funds.captured >= self.amount.amount_minor
+
     def after(self, event: PaymentEvent) -> "Payment":
         """Return the payment as it stands after ``event``.
 

@@ -22,20 +22,25 @@ def refuse_card_numbers(body: object) -> None:
         CardNumberRefused: Found one; the error names the field, never the number.
     """
     for path, text in _texts(body, ""):
-        plain = unicodedata.normalize("NFKC", text)
-        if _UUID.fullmatch(plain):
-            continue
-        if any(_holds_card_number(digits) for digits in _DIGITS.findall(plain)):
+        if holds_card_number(text):
             raise CardNumberRefused(path or "the body")
 
 
-def is_card_number(text: str) -> bool:
+def holds_card_number(text: str) -> bool:
+    """Tell whether something in the text looks like a card number, however it is grouped."""
+    plain = unicodedata.normalize("NFKC", text)
+    if _UUID.fullmatch(plain):
+        return False
+    return any(_is_in_groups(digits) for digits in _DIGITS.findall(plain))
+
+
+def _is_card_number(text: str) -> bool:
     """Tell whether the text is 13 to 19 digits that pass the Luhn check."""
     is_number = text.isascii() and text.isdigit() and len(text) in _LENGTHS
     return is_number and _is_luhn([int(digit) for digit in text])
 
 
-def _holds_card_number(text: str) -> bool:
+def _is_in_groups(text: str) -> bool:
     """Try every run of whole groups: an expiry date beside a number does not hide it."""
     groups: list[str] = _GROUP.findall(text)
     for start in range(len(groups)):
@@ -44,7 +49,7 @@ def _holds_card_number(text: str) -> bool:
             number += group
             if len(number) >= _LENGTHS.stop:
                 break
-            if is_card_number(number):
+            if _is_card_number(number):
                 return True
     return False
 

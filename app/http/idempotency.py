@@ -7,7 +7,7 @@ import re
 from flask import Request, Response
 
 from app.errors import CardNumberRefused, IdempotencyKeyMissing
-from app.http.card_numbers import is_card_number
+from app.http.card_numbers import holds_card_number
 from app.services.ports import StoredAnswer
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,64}")
@@ -23,7 +23,7 @@ def idempotency_key(request: Request) -> str:
     key = request.headers.get("Idempotency-Key", "")
     if not _VISIBLE_ASCII.fullmatch(key):
         raise IdempotencyKeyMissing
-    if is_card_number(key):
+    if holds_card_number(key):
         raise CardNumberRefused("Idempotency-Key")
     return key
 

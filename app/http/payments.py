@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from threading import BoundedSemaphore
 from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
@@ -31,7 +32,7 @@ PAGE_ITEMS_MAX = 200
 _LOOKS_SECONDS = (0.05, 0.1, 0.1, 0.2)
 
 _LIMIT = re.compile(r"[0-9]{1,9}")
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})(?:$|[,;\s])")
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?:$|[,;\s])", re.IGNORECASE)
 
 
 def create_blueprint(
@@ -41,9 +42,21 @@ def create_blueprint(
     unit_of_work: Callable[[], UnitOfWork],
     clock: Clock,
     new_id: NewId,
+    waiters_max: int,
 ) -> Blueprint:
-    """Build the payment routes."""
+    """Build the payment routes.
+
+    Args:
+        authenticate: Looks API keys up.
+        engine: Payments are read from here.
+        unit_of_work: Payments are started in here.
+        clock: The time.
+        new_id: Makes ids.
+        waiters_max: Requests that may wait at once in this process. The threads that are left take
+            the webhooks that the waiters wait for; a request beyond is answered at once.
+    """
     blueprint = Blueprint("payments", __name__, url_prefix="/payments")
+    places = BoundedSemaphore(waiters_max)
 
     @blueprint.post("")
     def start() -> Response:
@@ -75,9 +88,17 @@ def create_blueprint(
             raise PaymentNotFound
         if not wait_seconds:
             return answer_of(_accepted(payment), replayed=False)
-        answer = _answer_at_rest(engine, payment, wait_seconds)
+        has_place = places.acquire(blocking=False)
+        try:
+            answer = _answer_at_rest(engine, payment, wait_seconds if has_place else 0)
+        finally:
+            if has_place:
+                places.release()
         keep_answer(caller.merchant_account, key, answer, unit_of_work=unit_of_work)
-        return answer_of(answer, replayed=False)
+        response = answer_of(answer, replayed=False)
+        if has_place:
+            response.headers["Preference-Applied"] = f"wait={wait_seconds}"
+        return response
 
     @blueprint.get("")
     def list_() -> Response:
@@ -144,12 +165,13 @@ def _id(text: str) -> UUID:
 
 
 def _filter(merchant_account: str) -> PaymentFilter:
+    """Read the query; a filter without a value does not filter."""
     known = {"merchant_reference", "psp_reference", "state", "limit", "cursor"}
     problems = {name: "is not a known filter" for name in request.args if name not in known}
-    state = request.args.get("state")
+    state = request.args.get("state") or None
     if state is not None and state not in set(FlowState):
         problems["state"] = f"is not one of {', '.join(FlowState)}"
-    limit = request.args.get("limit", "50")
+    limit = request.args.get("limit") or "50"
     if not (_LIMIT.fullmatch(limit) and 1 <= int(limit) <= PAGE_ITEMS_MAX):
         problems["limit"] = f"is not a whole number from 1 to {PAGE_ITEMS_MAX}"
     if problems:
@@ -159,14 +181,14 @@ def _filter(merchant_account: str) -> PaymentFilter:
         merchant_reference=_storable("merchant_reference"),
         psp_reference=_storable("psp_reference"),
         state=state,
-        cursor=request.args.get("cursor"),
+        cursor=request.args.get("cursor") or None,
         limit=int(limit),
     )
 
 
 def _storable(name: str) -> str | None:
     """A value that no row can hold would be an error of Postgres, not an empty list."""
-    value = request.args.get(name)
+    value = request.args.get(name) or None
     if value is not None and not is_printable(value):
         raise InvalidFields({name: "holds a control character"})
     return value

@@ -8,8 +8,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 #: How long a request waits for a free connection before it answers 503 (faults.md F42).
 POOL_WAIT_SECONDS = 2
 
-#: What Postgres can't do now and may do later. Everything else is a bug.
-UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
+#: What the driver raises when something is wrong with the connection, the server or its locks.
+_TROUBLE = (OperationalError, InterfaceError, PoolTimeout)
+
+#: Statements that Postgres gave up because of other transactions: the server is well, and the work
+#: may succeed when they are over (lock_timeout, deadlock, serialization failure, timeout).
+_CONTENTION = frozenset({"55P03", "40P01", "40001", "57014"})
 
 _SESSION = {
     "TimeZone": "UTC",
@@ -39,11 +43,19 @@ def connect(database_url: str, *, pool_size: int, application_name: str) -> Engi
             "application_name": application_name,
             "options": options,
         },
+        hide_parameters=True,  # they hold mail addresses and references: not for logs
     )
 
 
 def is_unavailable(error: BaseException | None) -> bool:
-    """Tell whether ``error`` says that Postgres is away, rather than that we are wrong."""
-    if isinstance(error, UNAVAILABLE):
+    """Tell whether ``error`` says that the store can't do it now, rather than that we are wrong."""
+    if isinstance(error, _TROUBLE):
         return True
     return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def is_contention(error: BaseException | None) -> bool:
+    """Tell whether Postgres is there, and other transactions were in the way of this one."""
+    if not isinstance(error, DBAPIError) or error.connection_invalidated:
+        return False
+    return getattr(error.orig, "sqlstate", None) in _CONTENTION

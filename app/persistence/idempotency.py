@@ -67,10 +67,10 @@ class SqlIdempotencyKeys:
         )
 
     def answer(self, merchant_account: str, key: str, answer: StoredAnswer) -> None:
-        """Keep the answer for those who ask again."""
+        """Keep the answer for those who ask again; the first one kept stays."""
         self._connection.execute(
             update(idempotency_keys)
-            .where(self._is(merchant_account, key))
+            .where(self._is(merchant_account, key), idempotency_keys.c.answer_status.is_(None))
             .values(answer_status=answer.status, answer_body=answer.body)
         )
 

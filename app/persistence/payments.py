@@ -4,7 +4,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, Select, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from app.domain.flow import FlowState
@@ -65,13 +73,13 @@ class SqlPayments:
     def find_for_update(
         self, merchant_account: str, *, psp_reference: str | None, merchant_reference: str | None
     ) -> Payment | None:
-        """Find a payment by the PSP's reference, else by ours; see the port."""
+        """Find a payment by our reference, else by the PSP's; see the port."""
         mine = payments.c.merchant_account == merchant_account
-        ways = []
-        if psp_reference:
-            ways.append(payments.c.psp_reference == psp_reference)
+        ways: list[ColumnElement[bool]] = []
         if merchant_reference:
             ways.append((payments.c.merchant_reference == merchant_reference) & payments.c.is_ours)
+        if psp_reference:
+            ways.append(payments.c.psp_reference == psp_reference)
         for way in ways:
             query = select(payments).where(mine, way).order_by(payments.c.created_at).limit(1)
             row = self._connection.execute(query.with_for_update()).mappings().one_or_none()

@@ -4,10 +4,11 @@ from types import TracebackType
 from typing import Self
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import StoreUnavailable
 from app.persistence.breaks import SqlBreaks
-from app.persistence.engine import UNAVAILABLE, is_unavailable
+from app.persistence.engine import is_unavailable
 from app.persistence.idempotency import SqlIdempotencyKeys
 from app.persistence.payments import SqlPayments
 from app.persistence.sagas import SqlSagas
@@ -44,8 +45,10 @@ class SqlUnitOfWork:
         """Begin."""
         try:
             self.connection = self._engine.connect()
-        except UNAVAILABLE as error:
-            raise StoreUnavailable from error
+        except SQLAlchemyError as error:
+            if is_unavailable(error):
+                raise StoreUnavailable from error
+            raise
         self.payments = SqlPayments(self.connection)
         self.sagas = SqlSagas(
             self.connection,

@@ -6,6 +6,7 @@ proves that it is settled, and what undoes it.
 
 from app.domain.flow import FlowEvent, FlowState
 from app.domain.funds import FactKind
+from app.domain.identifiers import request_key
 from app.domain.money import Money
 from app.domain.payment import CaptureMode, Payment
 from app.domain.saga import StepRecord, StepStatus
@@ -65,36 +66,45 @@ def cancel_booking(call: Call) -> Outcome:
 
 
 def give_money_back(call: Call) -> Outcome:
-    """Refund what was captured, else release the hold. The PSP's webhook decides."""
-    payment, key = call.payment, call.idempotency_key
+    """Refund what was captured, else release the hold. The PSP's webhook decides.
+
+    What is asked for goes into the key: what the evidence calls for may change between two tries,
+    and the PSP would answer a refund under a cancel's key with the cancel's answer.
+    """
+    payment, psp = call.payment, call.gateways.psp
     kept = payment.funds.kept
     if kept:
         money = Money(kept, payment.amount.currency)
-        return _by_webhook(call.gateways.psp.refund(payment, money, idempotency_key=key))
-    return _by_webhook(call.gateways.psp.cancel(payment, idempotency_key=key))
+        key = request_key(call.idempotency_key, "refund", str(kept))
+        return _by_webhook(psp.refund(payment, money, idempotency_key=key))
+    key = request_key(call.idempotency_key, "cancel", payment.psp_reference or "")
+    return _by_webhook(psp.cancel(payment, idempotency_key=key))
 
 
 def authorisation_evidence(payment: Payment) -> FlowEvent | None:
     """Read the outcome of the authorisation from the funds. True beats false."""
     if payment.funds.has(FactKind.AUTHORISED):
-        is_enough = payment.funds.authorised >= payment.amount.amount_minor
-        succeeded, fell_short = (
-            FlowEvent.AUTHORISATION_SUCCEEDED,
-            FlowEvent.AUTHORISATION_FELL_SHORT,
-        )
-        return succeeded if is_enough else fell_short
+        covered, short = FlowEvent.AUTHORISATION_SUCCEEDED, FlowEvent.AUTHORISATION_FELL_SHORT
+        return covered if payment.is_covered else short
     if payment.funds.has(FactKind.REFUSED):
         return FlowEvent.AUTHORISATION_REFUSED
     return None
 
 
+def hold_evidence(payment: Payment) -> FlowEvent | None:
+    """A hold that is gone before the booking is settled: nothing is booked without money."""
+    return None if payment.is_covered else FlowEvent.HOLD_RELEASED
+
+
 def capture_evidence(payment: Payment) -> FlowEvent | None:
     """Read the outcome of the capture from the funds."""
-    if payment.funds.captured:
-        return FlowEvent.CAPTURE_SUCCEEDED
-    if payment.funds.has(FactKind.CAPTURE_REFUSED, FactKind.CAPTURE_FAILED):
+    funds = payment.funds
+    if funds.captured:
+        is_whole = funds.captured >= payment.amount.amount_minor
+        return FlowEvent.CAPTURE_SUCCEEDED if is_whole else FlowEvent.CAPTURE_FELL_SHORT
+    if funds.has(FactKind.CAPTURE_REFUSED, FactKind.CAPTURE_FAILED):
         return FlowEvent.CAPTURE_REFUSED
-    return None
+    return hold_evidence(payment)
 
 
 def no_evidence(_payment: Payment) -> FlowEvent | None:
@@ -191,7 +201,7 @@ def booking_saga(*, decision_window_seconds: int) -> Saga:
             Step(
                 name=FlowState.BOOKING_CONFIRMATION,
                 act=ask_booking,
-                evidence=no_evidence,
+                evidence=hold_evidence,
                 retry=RetryPolicy((0.5, 1, 2)),
                 ask_again_seconds=None,
                 deadline_seconds=600,

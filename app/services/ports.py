@@ -42,7 +42,10 @@ class PaymentRepository(Protocol):
     def find_for_update(
         self, merchant_account: str, *, psp_reference: str | None, merchant_reference: str | None
     ) -> Payment | None:
-        """Find a payment by the PSP's reference, else by ours, and hold its row lock.
+        """Find a payment by our reference, else by the PSP's, and hold its row lock.
+
+        Ours comes first: the PSP's may already belong to an external payment, made of a
+        modification that overtook its authorisation.
 
         Returns:
             None if neither is known: the caller parks the notification, since the PSP can be faster

@@ -23,6 +23,12 @@ EVENT_OF_FACT = MappingProxyType(
 
 _MONEY_CAME = frozenset({FlowEvent.AUTHORISATION_SUCCEEDED, FlowEvent.CAPTURE_SUCCEEDED})
 
+#: Where the flow may still stop because the money is not there: before the booking is settled, or
+#: while the capture is.
+_BEFORE_AUTHORISATION = frozenset({FlowState.FRAUD_CHECK, FlowState.PREAUTH, FlowState.DECLINED})
+_NEEDS_COVER = _BEFORE_AUTHORISATION | {FlowState.BOOKING_CONFIRMATION, FlowState.CAPTURE}
+_RELEASES = frozenset({FactKind.CANCELLED, FactKind.EXPIRED})
+
 #: A payment that the fraud check stopped never went to the PSP, so a success is not its own.
 _NEVER_ASKED = frozenset({FlowEvent.FRAUD_CHECK_REFUSED, FlowEvent.FRAUD_CHECK_FAILED})
 
@@ -70,17 +76,19 @@ def record_fact(
         uow.payments.save(change)
         return change.payment
     change.record_fact(statement.fact, payment_psp_reference=statement.payment_psp_reference)
-    event = _flow_event(change.payment, statement.fact, now, decision_window_seconds)
+    is_news = change.payment.funds != payment.funds
+    if is_news and _is_second_authorisation(payment, statement.fact):
+        _open_break(uow, "DUPLICATE_PSP", change.payment, statement.fact, now)
+    event = (
+        _flow_event(change.payment, statement.fact, now, decision_window_seconds)
+        if is_news
+        else None
+    )
     has_moved = event is not None and change.move(event)
     after = change.payment
     if has_moved and event is FlowEvent.MONEY_CAME_LATE:
         uow.sagas.reopen_undo(after.payment_id)
-        uow.breaks.open(
-            "LATE_SUCCESS",
-            after,
-            Money(statement.fact.amount_minor, after.amount.currency),
-            now=now,
-        )
+        _open_break(uow, "LATE_SUCCESS", after, statement.fact, now)
     if has_moved:
         uow.sagas.follow(after, now=now)
     elif after.state is FlowState.COMPENSATING:
@@ -122,22 +130,40 @@ def adopt_external(
     return change.payment
 
 
+def _open_break(uow: UnitOfWork, kind: str, payment: Payment, fact: Fact, now: datetime) -> None:
+    amount = Money(fact.amount_minor, payment.amount.currency)
+    uow.breaks.open(kind, payment, amount, now=now)
+
+
+def _is_second_authorisation(payment: Payment, fact: Fact) -> bool:
+    """The PSP holds money twice for one payment, under two references of its own."""
+    return fact.kind is FactKind.AUTHORISED and any(
+        known.kind is FactKind.AUTHORISED and known.reference != fact.reference
+        for known in payment.funds.facts
+    )
+
+
 def _flow_event(
     payment: Payment, fact: Fact, now: datetime, decision_window_seconds: int
 ) -> FlowEvent | None:
-    """Name the fact for the flow: money may come too late, or less of it than was asked for."""
+    """Name the fact for the flow: money may come too late, fall short, or go again."""
     event = EVENT_OF_FACT.get(fact.kind)
-    if event not in _MONEY_CAME:
+    if event in _MONEY_CAME and _is_late(payment, now, decision_window_seconds):
+        return FlowEvent.MONEY_CAME_LATE
+    if payment.is_covered or payment.state not in _NEEDS_COVER:
         return event
+    if fact.kind is FactKind.AUTHORISED and payment.state in _BEFORE_AUTHORISATION:
+        return FlowEvent.AUTHORISATION_FELL_SHORT
+    if fact.kind in _RELEASES and payment.state not in _BEFORE_AUTHORISATION:
+        return FlowEvent.HOLD_RELEASED
+    if fact.kind is FactKind.CAPTURED and payment.state is FlowState.CAPTURE:
+        return FlowEvent.CAPTURE_FELL_SHORT
+    return event
+
+
+def _is_late(payment: Payment, now: datetime, decision_window_seconds: int) -> bool:
     window_ends = payment.created_at + timedelta(seconds=decision_window_seconds)
-    is_late = payment.state is FlowState.COMPENSATED or (
+    return payment.state is FlowState.COMPENSATED or (
         payment.state is FlowState.DECLINED
         and (now > window_ends or payment.reason in _NEVER_ASKED)
     )
-    if is_late:
-        return FlowEvent.MONEY_CAME_LATE
-    is_authorisation = event is FlowEvent.AUTHORISATION_SUCCEEDED
-    falls_short = payment.funds.authorised < payment.amount.amount_minor
-    if is_authorisation and falls_short and payment.state is not FlowState.EXTERNAL:
-        return FlowEvent.AUTHORISATION_FELL_SHORT
-    return event

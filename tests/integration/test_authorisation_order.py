@@ -3,7 +3,7 @@
 import pytest
 
 from app.domain.payment import Payment
-from tests.support.builders import PSP_REFERENCE, an_item
+from tests.support.builders import PSP_REFERENCE, a_webhook, an_item
 from tests.support.service import Service
 
 WINDOW_SECONDS = 900
@@ -156,7 +156,7 @@ def test_a_second_late_success_opens_no_second_break(service: Service, asked: Pa
     service.receive(an_item())
     service.receive(an_item(psp_reference="8816178914079799"))
 
-    assert service.open_breaks() == ["LATE_SUCCESS"]
+    assert sorted(service.open_breaks()) == ["DUPLICATE_PSP", "LATE_SUCCESS"]
     assert service.payment(asked.payment_id).state == "compensating"
 
 
@@ -202,3 +202,45 @@ def test_a_capture_of_a_payment_that_was_given_up_is_refunded(
     assert service.payment(asked.payment_id).state == "compensating"
     assert service.outside.psp.asked("refund") == 1
     assert service.open_breaks() == ["LATE_SUCCESS"]
+
+
+def test_a_hold_that_is_gone_before_its_authorisation_is_told_books_nothing(
+    service: Service, asked: Payment
+) -> None:
+    service.receive(
+        an_item(
+            "CANCELLATION",
+            psp_reference="VOID1",
+            original_reference=PSP_REFERENCE,
+            event_date="2026-11-20T10:05:00+01:00",
+        ),
+        an_item(),
+    )
+
+    payment = service.payment(asked.payment_id)
+    assert (payment.state, payment.funds.status) == ("compensated", "cancelled")
+    assert service.outside.booking.calls == []
+    assert service.outside.mail.calls == []
+
+
+def test_a_replay_with_the_unsigned_environment_flipped_changes_nothing(
+    service: Service, asked: Payment
+) -> None:
+    service.outside.booking.says_yes = False
+    service.receive(an_item())
+    service.receive(
+        an_item(
+            "CANCELLATION",
+            psp_reference="VOID1",
+            original_reference=PSP_REFERENCE,
+            event_date="2026-11-20T10:05:00+01:00",
+        )
+    )
+    assert service.payment(asked.payment_id).state == "compensated"
+
+    replay = a_webhook().replace(b'"live": "false"', b'"live": "true"')
+    assert service.post_webhook(replay).status_code == 200
+    service.settle()
+
+    assert service.payment(asked.payment_id).state == "compensated"
+    assert service.open_breaks() == []

@@ -101,8 +101,21 @@ def test_money_that_we_keep_is_refunded_and_a_hold_is_cancelled(
 
     outcome = give_money_back(a_call(outside, *facts))
 
-    assert outside.psp.calls == [(asked, "key-1")]
+    [(what, key)] = outside.psp.calls
+    assert (what, len(key)) == (asked, 64)
     assert (outcome.status, outcome.event) == (StepStatus.WAITING, None)
+
+
+def test_what_is_asked_for_is_part_of_the_key_and_its_repetition_is_not() -> None:
+    outside = FakeOutside()
+
+    give_money_back(a_call(outside, a_fact()))
+    give_money_back(a_call(outside, a_fact()))
+    give_money_back(a_call(outside, a_fact(), CAPTURED))
+
+    cancel, again, refund = outside.psp.calls
+    assert cancel == again
+    assert refund[1] != cancel[1]
 
 
 def test_cancelled_booking_is_done_at_once() -> None:

@@ -21,6 +21,9 @@ WORKING = [step.name for step in SAGA.steps]
 EVIDENCE = [
     (S.PREAUTH, K.AUTHORISED, E.AUTHORISATION_SUCCEEDED),
     (S.PREAUTH, K.REFUSED, E.AUTHORISATION_REFUSED),
+    (S.BOOKING_CONFIRMATION, K.CANCELLED, E.HOLD_RELEASED),
+    (S.BOOKING_CONFIRMATION, K.EXPIRED, E.HOLD_RELEASED),
+    (S.CAPTURE, K.EXPIRED, E.HOLD_RELEASED),
     (S.CAPTURE, K.CAPTURED, E.CAPTURE_SUCCEEDED),
     (S.CAPTURE, K.CAPTURE_REFUSED, E.CAPTURE_REFUSED),
     (S.CAPTURE, K.CAPTURE_FAILED, E.CAPTURE_REFUSED),
@@ -44,10 +47,12 @@ def decided(
     now: datetime = NOW,
     has_just_called: bool = False,
 ) -> Decision:
+    """Decide for a payment that is authorised where it must be, with ``facts`` on top."""
     records = {} if record is None else {(record.step, Direction.ACT): record}
+    held = (a_fact(),) if state in {S.BOOKING_CONFIRMATION, S.CAPTURE, S.EMAIL} else ()
     return decide(
         SAGA,
-        a_payment(state=state, facts=facts),
+        a_payment(state=state, facts=(*held, *facts)),
         records,
         now=now,
         just_called=record if has_just_called else None,
@@ -203,3 +208,16 @@ def test_capture_whose_webhook_stays_away_is_asked_for_again() -> None:
 
     assert isinstance(decision, Ask)
     assert decision.record == a_step_record(S.CAPTURE, attempts=2, asked_at=later(HOUR))
+
+
+@pytest.mark.parametrize(
+    ("state", "fact", "event"),
+    [
+        (S.PREAUTH, a_fact(amount_minor=12499), E.AUTHORISATION_FELL_SHORT),
+        (S.CAPTURE, a_fact(K.CAPTURED, reference="CAP", amount_minor=1), E.CAPTURE_FELL_SHORT),
+    ],
+)
+def test_less_than_was_asked_for_is_no_success(
+    state: FlowState, fact: Fact, event: FlowEvent
+) -> None:
+    assert decided(state, None, fact) is event

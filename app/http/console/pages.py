@@ -45,12 +45,19 @@ _CONTENT_POLICY = "default-src 'none'; style-src 'self'; form-action 'self'; fra
 FindCaller = Callable[[UUID], Caller]
 
 
-def configure_sessions(flask_app: Flask, secret: bytes) -> None:
-    """Sign sessions with ``secret``; every web process must be given the same."""
+def configure_sessions(flask_app: Flask, secret: bytes, *, is_https: bool) -> None:
+    """Sign sessions with ``secret``; every web process must be given the same.
+
+    Args:
+        flask_app: The application.
+        secret: 32 bytes.
+        is_https: True if the console is reached over https: the cookie never leaves it then.
+    """
     flask_app.secret_key = secret
     flask_app.config.update(
         SESSION_COOKIE_NAME="countersign_console",
         SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SECURE=is_https,
         SESSION_COOKIE_SAMESITE="Strict",
         PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
     )
