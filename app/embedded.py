@@ -14,6 +14,7 @@ from time import monotonic, sleep
 from typing import IO, Any
 
 import fasteners
+import psutil
 from redis import Redis, RedisError
 
 from app.errors import CountersignError
@@ -74,10 +75,29 @@ class EmbeddedPostgres:
             folder.parent / "postgres.lock"
         )
         (folder / ".handle_pids.json").unlink(missing_ok=True)
+        self._folder = folder
+        self._server: Any = get_server(folder, cleanup_mode="stop", start=False)
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, or take over one that runs.
+
+        Raises:
+            EmbeddedStoreFailed: It did not start; its log says why.
+        """
         try:
-            self._server: Any = get_server(folder, cleanup_mode="stop")
+            self._server.start()
         except (subprocess.SubprocessError, OSError, RuntimeError) as error:
-            raise EmbeddedStoreFailed(f"Postgres: {error}; see {folder / 'log'}") from error
+            raise EmbeddedStoreFailed(f"Postgres: {error}; see {self._folder / 'log'}") from error
+
+    @property
+    def is_running(self) -> bool:
+        """Tell whether the server's process lives."""
+        try:
+            process = self._server.get_postmaster_info().process
+            return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
 
     @property
     def url(self) -> str:
@@ -111,14 +131,23 @@ class EmbeddedRedis:
             )
             port = free_port()
             self.url = f"redis://127.0.0.1:{port}"
-            command = [sys.executable, "-m", "app.embedded", str(port)]
+            self._command = [sys.executable, "-m", "app.embedded", str(port)]
         else:
             path = _short_socket_path(folder / "redis.sock")
             path.unlink(missing_ok=True)
             self.url = f"unix://{path}"
-            command = [program, *_redis_arguments(folder, path)]
+            self._command = [program, *_redis_arguments(folder, path)]
+        self._popen = popen
+        self.start()
+
+    def start(self) -> None:
+        """Start the server; what an earlier one knew is gone.
+
+        Raises:
+            EmbeddedStoreFailed: It did not start.
+        """
         self.process = subprocess.Popen(  # noqa: S603  # our own command
-            command, stdout=subprocess.DEVNULL, **popen
+            self._command, stdout=subprocess.DEVNULL, **self._popen
         )
         self._await(Redis.from_url(self.url, socket_timeout=1.0))
 

@@ -108,6 +108,7 @@ class Instance:
             self._start()
             while not self._stopping.wait(0.1):
                 self._supervisor.tend()
+                self._tend_stores()
         finally:
             self._stop(lock)
 
@@ -134,13 +135,13 @@ class Instance:
         self._tell(demo)
 
     def _own_settings(self) -> dict[str, str]:
-        given = settings_.process_environment()
-        keys = given.get("COUNTERSIGN_ENCRYPTION_KEYS") or _kept(
-            self._home / "encryption.key", new_master_key
-        )
+        name = "COUNTERSIGN_ENCRYPTION_KEYS"
+        keys = {}
+        if not settings_.is_given(settings_.process_environment(), name):
+            keys[name] = _kept(self._home / "encryption.key", new_master_key)
         return {
+            **keys,
             "COUNTERSIGN_HOME": str(self._home),
-            "COUNTERSIGN_ENCRYPTION_KEYS": keys,
             "COUNTERSIGN_LISTEN": f"{HOST}:{self._port}",
             "COUNTERSIGN_PUBLIC_URL": self.url,
             "COUNTERSIGN_WEB_WORKERS": str(self._workers),
@@ -189,13 +190,22 @@ class Instance:
 
     def _stores(self, environment: Mapping[str, str]) -> dict[str, str]:
         stores: dict[str, str] = {}
-        if not environment.get("REDIS_URL"):
+        if not settings_.is_given(environment, "REDIS_URL"):
             self._redis = EmbeddedRedis(self._home / "redis", **die_with_parent())
             stores["REDIS_URL"] = self._redis.url
-        if not environment.get("DATABASE_URL"):
+        if not settings_.is_given(environment, "DATABASE_URL"):
             self._postgres = EmbeddedPostgres(self._home / "postgres")
             stores["DATABASE_URL"] = self._postgres.url
         return stores
+
+    def _tend_stores(self) -> None:
+        """Start an embedded store again that has died; what Postgres had committed is there."""
+        if self._redis is not None and self._redis.process.poll() is not None:
+            self._say("redis ended; starting it again")
+            self._redis.start()
+        if self._postgres is not None and not self._postgres.is_running:
+            self._say("postgres ended; starting it again")
+            self._postgres.start()
 
     def _demo_merchant(
         self, accounts: MerchantAccounts, simulator_environment: Mapping[str, str]
@@ -276,6 +286,7 @@ class Instance:
 
 def _of_ours(environment: Mapping[str, str]) -> list[tuple[str, str]]:
     names = {settings_.variable(field) for field in Settings.model_fields}
+    names |= {f"{name}_FILE" for name in names}
     return sorted((name, value) for name, value in environment.items() if name in names)
 
 

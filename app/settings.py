@@ -152,6 +152,11 @@ def process_environment() -> dict[str, str]:
     return dict(os.environ)  # noqa: TID251  # the one place
 
 
+def is_given(environ: Mapping[str, str], name: str) -> bool:
+    """Tell whether a setting is given, by value or as a file."""
+    return bool(environ.get(name) or environ.get(f"{name}_FILE"))
+
+
 def read_env_file(path: Path) -> dict[str, str]:
     """Read ``NAME=value`` lines; an absent file is empty."""
     try:

@@ -168,20 +168,26 @@ class Sweep:
                     found.append(finding)
         return found
 
-    def carry_out(self, findings: list[Finding], *, as_of: datetime) -> None:
+    def carry_out(self, findings: list[Finding], *, as_of: datetime) -> int:
         """Move on what was found, as seen from ``as_of``, until it waits or rests.
 
         The first decision on each payment is made as of then; what follows from it, and every time
         that is written, is of now. Safe beside running workers and other sweeps: each payment is
         claimed, and one that has moved
         meanwhile is left to whoever moved it.
+
+        Returns:
+            How many payments met an outside service that was away; they will be due again.
         """
         if any(finding.rule == "S1" for finding in findings):
             while self._drain_next():
                 pass
-        for finding in findings:
-            if finding.rule != "S1":
-                self._runner.run_next(finding.subject, as_of=as_of)
+        runs = [
+            self._runner.run(finding.subject, as_of=as_of)
+            for finding in findings
+            if finding.rule != "S1"
+        ]
+        return sum(1 for ran in runs if ran.is_party_away)
 
     def _unprocessed(
         self, connection: Connection, as_of: datetime, merchant_account: str | None

@@ -8,7 +8,9 @@ from sqlalchemy import text
 
 from app.bootstrap import Container
 from app.cli.options import container
+from app.cli.output import as_json_option, print_json
 from app.errors import CountersignError
+from app.persistence.seen import REMEMBER_SECONDS
 from migrations import check as check_schema
 
 #: The database's clock and ours may differ by this much before timers and leases suffer.
@@ -19,29 +21,35 @@ class CheckFailed(CountersignError):
     """A check failed."""
 
 
+#: The PSP retries a webhook for this long (psp-webhooks.md section 4).
+PSP_RETRY_SECONDS = 30 * 24 * 3600
+
+
 @click.command()
-def doctor() -> None:
-    """Check settings, both stores, the schema, the keys and the clock."""
-    wired = container()
-    click.echo("ok    settings")
-    checks: list[tuple[str, Callable[[Container], str]]] = [
-        ("postgres", _postgres),
-        ("schema", _schema),
-        ("clock", _clock),
-        ("redis", _redis),
-        ("encryption keys", _secrets),
-        ("merchant accounts", _accounts),
-    ]
-    failures = 0
-    for name, check in checks:
+@as_json_option
+def doctor(*, as_json: bool) -> None:
+    """Check settings, both stores, the schema, the clock, horizons and keys. Exit 0 if all pass."""
+    rows = list(_examine())
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            click.echo(f"{'ok  ' if row['ok'] else 'FAIL'}  {row['check']}: {row['found']}")
+    sys.exit(0 if all(row["ok"] for row in rows) else 1)
+
+
+def _examine() -> Iterator[dict[str, object]]:
+    try:
+        wired = container()
+    except CountersignError as error:
+        yield {"check": "settings", "ok": False, "found": _first_line(error)}
+        return
+    yield {"check": "settings", "ok": True, "found": "complete"}
+    for name, check in _CHECKS:
         try:
-            found = check(wired)
+            yield {"check": name, "ok": True, "found": check(wired)}
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the finding
-            failures += 1
-            click.echo(f"FAIL  {name}: {_first_line(error)}")
-        else:
-            click.echo(f"ok    {name}: {found}")
-    sys.exit(1 if failures else 0)
+            yield {"check": name, "ok": False, "found": _first_line(error)}
 
 
 def _postgres(wired: Container) -> str:
@@ -68,6 +76,13 @@ def _redis(wired: Container) -> str:
     return "answers"
 
 
+def _horizons(_wired: Container) -> str:
+    """How long a webhook is known again: longer than the PSP retries."""
+    if REMEMBER_SECONDS < PSP_RETRY_SECONDS:
+        raise CheckFailed("Redis forgets webhooks before the PSP stops retrying them")
+    return f"Redis {REMEMBER_SECONDS // 86400} days, Postgres for ever; the PSP retries for 30 days"
+
+
 def _secrets(wired: Container) -> str:
     """Open every stored secret: a master key that was lost shows here, not at a webhook."""
     count = sum(len(wired.accounts.live_keys(name)) for name in wired.accounts.names())
@@ -84,3 +99,14 @@ def _accounts(wired: Container) -> str:
 def _first_line(error: Exception) -> str:
     lines: Iterator[str] = (line for line in str(error).splitlines() if line)
     return next(lines, type(error).__name__)
+
+
+_CHECKS: tuple[tuple[str, Callable[[Container], str]], ...] = (
+    ("postgres", _postgres),
+    ("schema", _schema),
+    ("clock", _clock),
+    ("redis", _redis),
+    ("horizons", _horizons),
+    ("encryption keys", _secrets),
+    ("merchant accounts", _accounts),
+)

@@ -86,6 +86,19 @@ class _Plan:
     key: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What became of one turn.
+
+    Attributes:
+        has_run: False if no saga was due.
+        is_party_away: True if an outside service could not be reached or gave no answer.
+    """
+
+    has_run: bool
+    is_party_away: bool
+
+
 class SagaRunner:
     """Runs due sagas, one after the other. Thread-safe; any number may run, on any hosts."""
 
@@ -130,6 +143,11 @@ class SagaRunner:
         Returns:
             False if no saga was due.
         """
+        return self.run(payment_id, as_of=as_of).has_run
+
+    def run(self, payment_id: UUID | None = None, *, as_of: datetime | None = None) -> Ran:
+        """Do as ``run_next`` does, and tell how it went."""
+        failed = False
         plan, has_claimed = self._claim(payment_id, as_of)
         while plan is not None:
             failpoints.hit("saga.before_effect")
@@ -138,10 +156,11 @@ class SagaRunner:
                 outcome: Outcome | GatewayError = plan.ask.act(call)
             except GatewayError as error:
                 outcome = error
+                failed = failed or error.retryable
             failpoints.hit("saga.after_effect")
             plan = self._settle(plan, outcome)
             failpoints.hit("saga.after_commit")
-        return has_claimed
+        return Ran(has_run=has_claimed, is_party_away=failed)
 
     def _claim(self, payment_id: UUID | None, as_of: datetime | None) -> tuple[_Plan | None, bool]:
         now = self._clock.now()

@@ -78,3 +78,14 @@ def test_a_webhook_acknowledged_just_before_the_kill_is_applied_after_it() -> No
         [payment] = eventually(external)
 
         assert payment["merchant_reference"] == "ORDER-not-ours"
+
+
+def test_stores_that_are_killed_are_started_again_and_nothing_is_lost() -> None:
+    with running_instance() as instance:
+        ids = _start_many(instance)
+        for store in instance.stores():
+            store.kill()
+        eventually(lambda: _all_rest(instance, ids), within_seconds=90)
+
+        _assert_nothing_happened_twice(instance)
+        assert instance.command("verify").returncode == 0

@@ -116,6 +116,17 @@ class RunningInstance:
             if is_running(child) and role in (*child.cmdline()[-1:], *child.cmdline()[1:3])
         ]
 
+    def stores(self) -> list[psutil.Process]:
+        """Return the embedded stores' own processes, Postgres' backends included."""
+        line = (self.home / "postgres" / "postmaster.pid").read_text().splitlines()[0]
+        postmaster = psutil.Process(int(line))
+        redis = [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if "redis-server" in child.name()
+        ]
+        return [*redis, postmaster, *postmaster.children()]
+
     def kill_9(self, role: str) -> None:
         """Kill every process of a role, with its children."""
         for process in self.processes(role):
@@ -167,7 +178,7 @@ def eventually(look: Callable[[], T | None], *, within_seconds: float = 30.0) ->
     """
     ends_at = monotonic() + within_seconds
     while True:
-        with suppress(httpx2.TransportError):
+        with suppress(httpx2.TransportError, httpx2.HTTPStatusError):
             found = look()
             if found:
                 return found
