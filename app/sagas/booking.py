@@ -4,6 +4,8 @@ Read ``booking_saga`` first: it is the flow as data. Above it stands what each s
 proves that it is settled, and what undoes it.
 """
 
+from collections.abc import Callable
+
 from app.domain.flow import FlowEvent, FlowState
 from app.domain.funds import FactKind
 from app.domain.identifiers import request_key
@@ -133,6 +135,16 @@ def is_money_back_refused(payment: Payment) -> bool:
     )
 
 
+def _money_back(is_needed: Callable[[Payment, StepRecord | None], bool]) -> Undo:
+    return Undo(
+        act=give_money_back,
+        is_needed=is_needed,
+        is_done=is_money_back,
+        is_refused=is_money_back_refused,
+        retry=UNDO_RETRY,
+    )
+
+
 def _unresolved_authorisation(record: StepRecord) -> FlowEvent:
     """No webhook came. If the PSP's answer was a refusal, nothing is held."""
     if record.response.get("result") == "Refused":
@@ -188,14 +200,10 @@ def booking_saga(*, decision_window_seconds: int) -> Saga:
                 deadline_seconds=decision_window_seconds,
                 on_rejected=FlowEvent.AUTHORISATION_REJECTED,
                 on_deadline=_unresolved_authorisation,
-                undo=Undo(
-                    act=give_money_back,
+                undo=_money_back(
                     is_needed=lambda payment, record: (
                         record is not None or payment.funds.held > 0 or payment.funds.kept > 0
-                    ),
-                    is_done=is_money_back,
-                    is_refused=is_money_back_refused,
-                    retry=UNDO_RETRY,
+                    )
                 ),
             ),
             Step(
@@ -226,13 +234,7 @@ def booking_saga(*, decision_window_seconds: int) -> Saga:
                 deadline_seconds=26 * HOUR,
                 on_rejected=FlowEvent.CAPTURE_REFUSED,
                 on_deadline=lambda _: FlowEvent.CAPTURE_UNRESOLVED,
-                undo=Undo(
-                    act=give_money_back,
-                    is_needed=lambda payment, _: payment.funds.kept > 0,
-                    is_done=is_money_back,
-                    is_refused=is_money_back_refused,
-                    retry=UNDO_RETRY,
-                ),
+                undo=_money_back(is_needed=lambda payment, _: payment.funds.kept > 0),
             ),
             Step(
                 name=FlowState.EMAIL,

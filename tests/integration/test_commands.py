@@ -211,3 +211,15 @@ def test_every_command_has_help(countersign: CommandLine) -> None:
 
     assert [one.code for one in ran] == [0] * 3
     assert all(one.out.startswith("Usage:") for one in ran)
+
+
+def test_a_sweep_that_meets_an_outside_service_that_is_away_is_exit_code_6(
+    countersign: CommandLine, service: Service, stuck: UUID
+) -> None:
+    ran = countersign(
+        "reconcile", "sweep", "--json", "--resume", COUNTERSIGN_PSP_URL="http://127.0.0.1:1"
+    )
+
+    assert ran.code == 6
+    assert ran.json["outside_away"] == 1
+    assert service.payment(stuck).state == "compensating"
