@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.domain.flow import REST_STATES, FlowState
+from app.domain.flow import REST_STATES, FlowState, draw_mermaid
 from app.settings import Settings, variable
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +81,7 @@ def test_every_test_that_is_named_exists() -> None:
 @pytest.mark.parametrize("state", [state for state in FlowState if state not in REST_STATES])
 def test_every_working_state_is_explained(state: FlowState) -> None:
     assert f"`{state}`" in [row[0] for row in rows_under("state")]
+
+
+def test_readme_draws_the_flow_as_the_code_enforces_it() -> None:
+    assert draw_mermaid() in (ROOT / "README.md").read_text()
