@@ -83,12 +83,34 @@ class EmbeddedPostgres:
         """Start the server, or take over one that runs.
 
         Raises:
-            EmbeddedStoreFailed: It did not start; its log says why.
+            EmbeddedStoreFailed: It did not start; its log says why. Another try may succeed: what
+                a killed server left behind may need a moment to go.
         """
+        self._clear_remains()
         try:
             self._server.start()
-        except (subprocess.SubprocessError, OSError, RuntimeError) as error:
+        except (
+            subprocess.SubprocessError,
+            psutil.Error,
+            OSError,
+            RuntimeError,
+            AssertionError,
+            ValueError,
+        ) as error:
             raise EmbeddedStoreFailed(f"Postgres: {error}; see {self._folder / 'log'}") from error
+
+    def _clear_remains(self) -> None:
+        """Forget a postmaster that has died: the library takes a zombie for a running server."""
+        pid_file = self._folder / "postmaster.pid"
+        try:
+            postmaster = psutil.Process(int(pid_file.read_text().split()[0]))
+            is_dead = postmaster.status() == psutil.STATUS_ZOMBIE
+        except (FileNotFoundError, ValueError, IndexError):
+            return
+        except psutil.NoSuchProcess:
+            is_dead = True
+        if is_dead:
+            pid_file.unlink(missing_ok=True)
 
     @property
     def is_running(self) -> bool:

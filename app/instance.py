@@ -17,7 +17,13 @@ from typing import IO
 from app import settings as settings_
 from app.bootstrap import Container, new_id
 from app.domain.access import Role
-from app.embedded import EmbeddedPostgres, EmbeddedRedis, free_port, lock_home
+from app.embedded import (
+    EmbeddedPostgres,
+    EmbeddedRedis,
+    EmbeddedStoreFailed,
+    free_port,
+    lock_home,
+)
 from app.errors import CountersignError, MerchantAccountExists, Unauthenticated
 from app.persistence.accounts import HMAC_KEY_BYTES, MerchantAccounts, hmac_key_of
 from app.persistence.encryption import new_master_key
@@ -29,6 +35,8 @@ DEMO_ACCOUNT = "CountersignECOM"
 DEMO_FILE = "demo.json"
 READY_SECONDS = 60.0
 HOST = "127.0.0.1"
+#: How often the embedded stores are looked after.
+STORE_PAUSE_SECONDS = 0.5
 
 
 class PortTaken(CountersignError):
@@ -82,6 +90,7 @@ class Instance:
         self._supervisor = Supervisor(say)
         self._postgres: EmbeddedPostgres | None = None
         self._redis: EmbeddedRedis | None = None
+        self._tends_stores_at = 0.0
 
     @property
     def url(self) -> str:
@@ -200,12 +209,18 @@ class Instance:
 
     def _tend_stores(self) -> None:
         """Start an embedded store again that has died; what Postgres had committed is there."""
-        if self._redis is not None and self._redis.process.poll() is not None:
-            self._say("redis ended; starting it again")
-            self._redis.start()
-        if self._postgres is not None and not self._postgres.is_running:
-            self._say("postgres ended; starting it again")
-            self._postgres.start()
+        if monotonic() < self._tends_stores_at:
+            return
+        self._tends_stores_at = monotonic() + STORE_PAUSE_SECONDS
+        try:
+            if self._redis is not None and self._redis.process.poll() is not None:
+                self._say("redis ended; starting it again")
+                self._redis.start()
+            if self._postgres is not None and not self._postgres.is_running:
+                self._say("postgres ended; starting it again")
+                self._postgres.start()
+        except EmbeddedStoreFailed as failure:
+            self._say(f"not yet: {failure}")
 
     def _demo_merchant(
         self, accounts: MerchantAccounts, simulator_environment: Mapping[str, str]

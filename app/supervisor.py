@@ -94,13 +94,12 @@ class Supervisor:
                 break
             sleep(0.02)
         for child in self._children:
-            # A child may have left children of its own behind: they share its session.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.process.pid, signal.SIGKILL)
+            _kill_session(child.process)
             child.process.wait()
         self._children.clear()
 
     def _plan_restart(self, child: _Child, code: int) -> None:
+        _kill_session(child.process)
         if monotonic() - child.started_at > GOOD_START_SECONDS:
             child.pause_seconds = FIRST_PAUSE_SECONDS
         child.starts_again_at = monotonic() + child.pause_seconds
@@ -124,6 +123,12 @@ def die_with_parent() -> dict[str, Any]:
             os.kill(os.getpid(), signal.SIGTERM)
 
     return {"start_new_session": True, "preexec_fn": ask_kernel}
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill what a child left behind: its own children share its session, and may hold its port."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _spawn(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

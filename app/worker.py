@@ -12,6 +12,7 @@ from collections.abc import Callable
 from time import monotonic, sleep
 
 from app.bootstrap import Container
+from app.errors import StoreUnavailable
 
 #: How long SIGTERM waits for steps under way. A step that takes longer is repeated by the next
 #: worker when its lease is over, under the same idempotency key.
@@ -61,6 +62,10 @@ class Loop:
         while not self._stopping.is_set():
             try:
                 has_worked = self._run_next()
+            except StoreUnavailable as error:
+                _log.warning("the store is away; work waits for it", extra={"why": str(error)})
+                self._stopping.wait(PAUSE_AFTER_ERROR_SECONDS)
+                continue
             except Exception:  # noqa: BLE001  # a thread must outlive its work
                 _log.exception("work failed; it will be due again")
                 self._stopping.wait(PAUSE_AFTER_ERROR_SECONDS)

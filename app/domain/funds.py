@@ -234,7 +234,13 @@ class Funds:
 
     @property
     def _releases(self) -> list[Fact]:
-        """A release from before the latest authorisation releases nothing of what came after."""
+        """The releases that released something.
+
+        One from before the latest authorisation has nothing to do with what came after, and a void
+        of what was only refused found nothing to release, though the PSP confirms it.
+        """
+        if self.has(FactKind.REFUSED) and not self.has(FactKind.AUTHORISED, FactKind.CAPTURED):
+            return []
         authorised_at = max((f.occurred_at for f in self._of(FactKind.AUTHORISED)), default=None)
         return [
             release

@@ -94,8 +94,8 @@ def create_blueprint(
         finally:
             if has_place:
                 places.release()
-        keep_answer(caller.merchant_account, key, answer, unit_of_work=unit_of_work)
-        response = answer_of(answer, replayed=False)
+        kept = keep_answer(caller.merchant_account, key, answer, unit_of_work=unit_of_work)
+        response = answer_of(kept, replayed=False)
         if has_place:
             response.headers["Preference-Applied"] = f"wait={wait_seconds}"
         return response

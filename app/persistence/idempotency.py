@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.persistence.tables import idempotency_keys
@@ -66,13 +66,19 @@ class SqlIdempotencyKeys:
             .values(lease_until=lease_until)
         )
 
-    def answer(self, merchant_account: str, key: str, answer: StoredAnswer) -> None:
-        """Keep the answer for those who ask again; the first one kept stays."""
-        self._connection.execute(
+    def answer(self, merchant_account: str, key: str, answer: StoredAnswer) -> StoredAnswer:
+        """Keep the answer for those who ask again, and return what is kept: the first one stays."""
+        keys = idempotency_keys.c
+        kept = self._connection.execute(
             update(idempotency_keys)
-            .where(self._is(merchant_account, key), idempotency_keys.c.answer_status.is_(None))
-            .values(answer_status=answer.status, answer_body=answer.body)
-        )
+            .where(self._is(merchant_account, key))
+            .values(
+                answer_status=func.coalesce(keys.answer_status, answer.status),
+                answer_body=func.coalesce(keys.answer_body, answer.body),
+            )
+            .returning(keys.answer_status, keys.answer_body)
+        ).one()
+        return StoredAnswer(status=kept.answer_status, body=kept.answer_body)
 
     @staticmethod
     def _is(merchant_account: str, key: str) -> ColumnElement[bool]:

@@ -67,7 +67,10 @@ class SqlUnitOfWork:
         traceback: TracebackType | None,
     ) -> None:
         """Roll back whatever was not committed."""
-        self.connection.close()
+        try:
+            self.connection.close()
+        except SQLAlchemyError as error:
+            exc = exc or error
         if is_unavailable(exc):
             raise StoreUnavailable from exc
 

@@ -145,7 +145,8 @@ def _undo(  # noqa: PLR0911  # one line a case, read top to bottom
         if now < asks_again:
             return Wait(asks_again)
     elif just_called is not None:
-        return Wait(now + timedelta(seconds=delay), jitter_seconds=delay)
+        # Half the bound is certain: money is held meanwhile, and the tries are few.
+        return Wait(now + timedelta(seconds=delay), jitter_seconds=delay / 2)
     return Ask(act=undo.act, record=_again(record, now))
 
 

@@ -128,8 +128,8 @@ class IdempotencyRepository(Protocol):
         """Take over the key of a request that died."""
         ...
 
-    def answer(self, merchant_account: str, key: str, answer: StoredAnswer) -> None:
-        """Keep the answer for those who ask again."""
+    def answer(self, merchant_account: str, key: str, answer: StoredAnswer) -> StoredAnswer:
+        """Keep the answer for those who ask again, and return what is kept: the first one stays."""
         ...
 
 

@@ -82,7 +82,9 @@ def start_payment(
             lease_until=lease_until,
         )
         if holder is not None:
-            return _again(command, holder, uow, now=now, lease_until=lease_until)
+            return _again(
+                command, holder, uow, now=now, lease_until=lease_until, answer_now=answer_now
+            )
         started = PaymentEvent(kind=EventKind.STARTED, at=now, cause="api", data=_data(command))
         payment = begin(payment_id, started)
         uow.payments.add(Change(payment=payment, at=now, cause="api", events=[started]))
@@ -97,11 +99,16 @@ def start_payment(
 
 def keep_answer(
     merchant_account: str, key: str, answer: StoredAnswer, *, unit_of_work: UnitOfWorkFactory
-) -> None:
-    """Keep the answer of a request that waited, for those who send it again."""
+) -> StoredAnswer:
+    """Keep the answer of a request that waited, for those who send it again.
+
+    Returns:
+        The answer that is kept: another request's, if it took this one for dead and was quicker.
+    """
     with unit_of_work() as uow:
-        uow.idempotency.answer(merchant_account, key, answer)
+        kept = uow.idempotency.answer(merchant_account, key, answer)
         uow.commit()
+    return kept
 
 
 def _again(
@@ -111,6 +118,7 @@ def _again(
     *,
     now: datetime,
     lease_until: datetime,
+    answer_now: Callable[[Payment], StoredAnswer] | None,
 ) -> Started:
     if holder.fingerprint != command.fingerprint:
         _note_reuse(holder, uow, now=now)
@@ -120,10 +128,13 @@ def _again(
         return Started(payment=None, replayed=holder.answer)
     if holder.lease_until > now:
         raise IdempotencyKeyInFlight
+    # The first request died before it answered: this one finishes it.
     payment = uow.payments.get_for_update(holder.payment_id)
-    uow.idempotency.extend(
-        command.merchant_account, command.idempotency_key, lease_until=lease_until
-    )
+    account, key = command.merchant_account, command.idempotency_key
+    if answer_now is not None:
+        uow.idempotency.answer(account, key, answer_now(payment))
+    else:
+        uow.idempotency.extend(account, key, lease_until=lease_until)
     uow.commit()
     return Started(payment=payment, replayed=None)
 

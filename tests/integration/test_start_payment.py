@@ -179,6 +179,20 @@ def test_the_answer_that_finished_a_dead_request_is_the_one_that_is_kept(
     assert again.headers["Idempotency-Replayed"] == "true"
 
 
+def test_a_retry_that_does_not_wait_finishes_a_dead_request_for_good(
+    service: Service, token: str
+) -> None:
+    lose_the_answer(service, token)
+    service.advance(60)
+    first = post(service, token)
+    service.receive(an_item())
+
+    again = post(service, token)
+
+    assert (again.status_code, again.data) == (202, first.data)
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
 def test_a_request_that_waits_is_answered_when_the_payment_rests(
     service: Service, token: str
 ) -> None:

@@ -147,7 +147,7 @@ def running_instance(
     with short_folder() as folder:
         chosen = home or folder / "home"
         port = _free_pair_of_ports()
-        messages = (folder / "messages").open("w+")
+        messages = (folder / "messages").open("a+")
         process = subprocess.Popen(
             [sys.executable, "-m", "app", "up", "--port", str(port), "--home", str(chosen)],
             env={**os.environ, **IMPATIENT, **(environment or {})},  # noqa: TID251

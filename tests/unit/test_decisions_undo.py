@@ -180,7 +180,7 @@ def test_undo_that_failed_is_put_off_and_then_asked_for_again() -> None:
     after_the_call = decided(PREAUTH, failed, now=later(1), just_called=failed)
     when_due = decided(PREAUTH, failed, now=later(1 + delay))
 
-    assert after_the_call == Wait(later(1 + delay), jitter_seconds=delay)
+    assert after_the_call == Wait(later(1 + delay), jitter_seconds=delay / 2)
     assert isinstance(when_due, Ask)
     assert when_due.record.attempts == 2
 

@@ -102,3 +102,11 @@ def test_expiry_of_an_older_attempt_does_not_name_the_release_of_a_newer_one() -
     facts = (said(K.EXPIRED, at=-5), AUTHORISED, said(K.CANCELLED))
 
     assert Funds.of(facts).status is S.CANCELLED
+
+
+def test_a_void_of_what_was_only_refused_releases_nothing() -> None:
+    funds = Funds.of(
+        [a_fact(FactKind.REFUSED), a_fact(FactKind.CANCELLED, reference="VOID1")],
+    )
+
+    assert (funds.status, funds.cancelled) == (FundsStatus.REFUSED, 0)
