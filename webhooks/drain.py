@@ -28,6 +28,8 @@ TRIES_MAX = 8
 #: Waits between tries double from the first to the longest.
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
+#: How soon a webhook without its payment is looked at again in its first minute.
+ORPHAN_WAIT = timedelta(seconds=1)
 #: How long a webhook steps back while another transaction holds its payment.
 BUSY_WAIT = timedelta(seconds=1)
 #: How often a code that this release does not know is looked at again: the next one may know it.
@@ -147,8 +149,10 @@ class Drain:
         now: datetime,
     ) -> None:
         """Park a webhook whose payment is not here; after the grace the payment is external."""
-        if now - stored.received_at < self._orphan_grace:
-            raise Parked("its payment is not here yet")
+        age = now - stored.received_at
+        if age < self._orphan_grace:
+            # A payment that appears is joined within a second, and an old orphan costs few looks.
+            raise Parked("its payment is not here yet", wait=max(ORPHAN_WAIT, age / 60))
         reference = meanings.payment_reference(notification, meaning.about)
         if reference is None or notification.amount is None:
             raise Parked("it names no payment that could be kept", wait=UNKNOWN_CODE_WAIT)
