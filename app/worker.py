@@ -1,7 +1,8 @@
 """The worker process: drains the inbox and runs due sagas, until SIGTERM.
 
-Each thread does one piece of work after the other and sleeps when there is none. A thread that
-finds work wakes a neighbour, so that a backlog is met by all threads and idle ones hardly ask.
+Each thread does one piece of work after the other. Of those that find none, one at a time watches:
+it looks again after a moment, and the next one takes its place. A thread that finds work wakes the
+watcher, so that a backlog is met by all threads, and idle ones do not ask.
 """
 
 import logging
@@ -42,13 +43,14 @@ class Loop:
             name: Of the threads.
             run_next: Does one piece of work; False if there was none.
             threads: How many at once.
-            poll_seconds: How often the loop as a whole looks for work while idle.
+            poll_seconds: The longest that an idle loop goes without looking for work.
             stopping: Ends the loop.
         """
         self._run_next = run_next
-        self._pause_seconds = poll_seconds * threads
+        self._poll_seconds = poll_seconds
         self._stopping = stopping
         self._work_expected = threading.Event()
+        self._watch = threading.Lock()
         self.threads = [
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
             for number in range(threads)
@@ -73,8 +75,11 @@ class Loop:
             if has_worked:
                 self._work_expected.set()
                 continue
-            self._work_expected.wait(self._pause_seconds * random.uniform(0.5, 1.5))  # noqa: S311
-            self._work_expected.clear()
+            with self._watch:
+                if not self._stopping.is_set():
+                    pause_seconds = self._poll_seconds * random.uniform(0.5, 1.0)  # noqa: S311
+                    self._work_expected.wait(pause_seconds)
+                    self._work_expected.clear()
 
 
 class Worker:
