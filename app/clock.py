@@ -1,6 +1,5 @@
 """The only source of time."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -19,14 +18,3 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the machine's time in UTC."""
         return datetime.now(UTC)  # noqa: TID251  # the one place that may
-
-
-@dataclass
-class FixedClock:
-    """A clock that stands still until it is set, for tests."""
-
-    at: datetime
-
-    def now(self) -> datetime:
-        """Return the time that was set."""
-        return self.at

@@ -8,13 +8,13 @@ from redis import Redis
 
 from app import failpoints
 from app.bootstrap import Container
-from app.clock import FixedClock
 from app.domain.access import Role
 from app.factory import create_app
 from app.persistence.encryption import new_master_key
 from app.settings import Settings
 from tests.support import stores
 from tests.support.builders import ACCOUNT, HMAC_KEY, NOW
+from tests.support.clock import FixedClock
 from tests.support.fakes import FakeOutside
 
 

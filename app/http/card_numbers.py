@@ -34,12 +34,6 @@ def holds_card_number(text: str) -> bool:
     return any(_is_in_groups(digits) for digits in _DIGITS.findall(plain))
 
 
-def _is_card_number(text: str) -> bool:
-    """Tell whether the text is 13 to 19 digits that pass the Luhn check."""
-    is_number = text.isascii() and text.isdigit() and len(text) in _LENGTHS
-    return is_number and _is_luhn([int(digit) for digit in text])
-
-
 def _is_in_groups(text: str) -> bool:
     """Try every run of whole groups: an expiry date beside a number does not hide it."""
     groups: list[str] = _GROUP.findall(text)
@@ -49,7 +43,7 @@ def _is_in_groups(text: str) -> bool:
             number += group
             if len(number) >= _LENGTHS.stop:
                 break
-            if _is_card_number(number):
+            if len(number) in _LENGTHS and _is_luhn([int(digit) for digit in number]):
                 return True
     return False
 

@@ -134,8 +134,7 @@ def _undo(  # noqa: PLR0911  # one line a case, read top to bottom
         return Ask(act=undo.act, record=_intent(step, Direction.UNDO, now))
     if _is_told_of(record, payment):
         return _undo_anew(step, undo, record, now)
-    is_reopened = record.attempts == 0
-    delay = 0.0 if is_reopened else undo.retry.delay_after(record.attempts)
+    delay = undo.retry.delay_after(record.attempts)
     if delay is None:
         return FlowEvent.UNDO_FAILED
     if record.status is StepStatus.WAITING:

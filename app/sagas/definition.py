@@ -52,7 +52,12 @@ class RetryPolicy:
     goes_on: bool = False
 
     def delay_after(self, attempts: int) -> float | None:
-        """Return the bound of the wait after ``attempts`` calls; None after the last call."""
+        """Return the bound of the wait after ``attempts`` calls; None after the last call.
+
+        Before the first call there is nothing to wait for.
+        """
+        if attempts == 0:
+            return 0.0
         if attempts <= len(self.delays_seconds):
             return self.delays_seconds[attempts - 1]
         return self.delays_seconds[-1] if self.goes_on else None

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from app.clock import FixedClock
 from app.domain.payment import Payment
 from app.embedded import free_port
 from app.errors import GatewayError, GatewayTimeout, GatewayUnavailable
 from app.gateways.mail import SmtpMailGateway
 from app.services.ports import Verdict
 from tests.support.builders import DETAILS, NOW, a_payment
+from tests.support.clock import FixedClock
 from tests.support.peers import Script, a_peer, silent, smtp
 
 

@@ -7,8 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.bootstrap import Container
-from app.clock import FixedClock
 from app.settings import Settings
+from tests.support.clock import FixedClock
 from tests.support.commands import CommandLine
 from tests.support.fakes import FakeOutside
 from tests.support.service import Service

@@ -13,7 +13,6 @@ from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from app.bootstrap import Container, new_id
-from app.clock import FixedClock
 from app.domain.access import Role
 from app.domain.payment import CaptureMode, Payment
 from app.factory import create_app
@@ -21,6 +20,7 @@ from app.services.start_payment import StartPayment, start_payment
 from reconciliation.sweep import Finding, Sweep
 from reconciliation.verification import Discrepancy, verify
 from tests.support.builders import ACCOUNT, a_start, a_webhook
+from tests.support.clock import FixedClock
 from tests.support.fakes import FakeOutside
 
 #: More turns than any flow needs; a flow that needs more never comes to rest.
