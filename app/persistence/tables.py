@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     ForeignKey,
     Index,
@@ -42,6 +43,13 @@ class InboxState(StrEnum):
     DEAD = "dead"
 
 
+class Scheme(StrEnum):
+    """How a webhook is signed (psp-webhooks.md sections 2 and 3)."""
+
+    ITEM = "item"  #: eight values of each item
+    HEADER = "header"  #: the raw body
+
+
 def _timestamp(name: str, *, nullable: bool = False) -> Column[object]:
     return Column(name, DateTime(timezone=True), nullable=nullable)
 
@@ -72,6 +80,17 @@ hmac_keys = Table(
     UniqueConstraint("merchant_account", "check_value"),
 )
 
+#: How often a key verified a webhook, by UTC day: during a rotation it shows when the old key falls
+#: silent. Counted in the web processes and added up here every few seconds.
+hmac_key_uses = Table(
+    "hmac_key_uses",
+    metadata,
+    Column("key_id", ForeignKey(hmac_keys.c.key_id), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("uses", BigInteger, nullable=False),
+    _timestamp("last_used_at"),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,
@@ -96,9 +115,11 @@ webhook_inbox = Table(
     Column("psp_reference", Text, nullable=False),
     Column("original_reference", Text, nullable=False),
     Column("merchant_reference", Text, nullable=False),
-    Column("item", JSONB, nullable=False),
+    # Written by older releases only: a webhook is read from its body.
+    Column("item", JSONB),
     Column("body", LargeBinary, nullable=False),
     Column("is_live", Boolean, nullable=False),
+    Column("scheme", Text, nullable=False, server_default=Scheme.ITEM.value),
     Column("hmac_key_id", Uuid),
     _timestamp("event_date"),
     _timestamp("received_at"),
@@ -115,19 +136,38 @@ inbox_work = Table(
     Column("state", Text, nullable=False, server_default=InboxState.NEW.value),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("error", Text),
+    # What an orphan waits for: whoever brings the payment wakes it.
+    Column("awaits_account", Text),
+    Column("awaits_merchant_reference", Text),
+    Column("awaits_psp_reference", Text),
     _timestamp("due"),
     CheckConstraint("state IN ('new', 'parked', 'dead')", name="state"),
     Index("ix_inbox_work_claimable", "due", postgresql_where=text("state <> 'dead'")),
+    Index(
+        "ix_inbox_work_awaits_merchant_reference",
+        "awaits_merchant_reference",
+        "awaits_account",
+        postgresql_where=text("awaits_merchant_reference IS NOT NULL"),
+    ),
+    Index(
+        "ix_inbox_work_awaits_psp_reference",
+        "awaits_psp_reference",
+        "awaits_account",
+        postgresql_where=text("awaits_psp_reference IS NOT NULL"),
+    ),
 )
 
-#: Every delivery after the first one.
+#: Every delivery after the first one. The body is kept if its event date is later than all before:
+#: the PSP says to use the latest details (psp-webhooks.md section 4).
 webhook_redeliveries = Table(
     "webhook_redeliveries",
     metadata,
     Column("redelivery_id", BigInteger, primary_key=True, autoincrement=True),
     Column("guid", Uuid, nullable=False, index=True),
+    Column("body", LargeBinary),
     _timestamp("event_date"),
     _timestamp("received_at"),
+    Index(None, "received_at"),
 )
 
 #: What was refused, without trust: any stranger can write here, so it is capped and rate-limited.
@@ -137,10 +177,20 @@ webhook_refusals = Table(
     Column("refusal_id", BigInteger, primary_key=True, autoincrement=True),
     Column("code", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    Column("scheme", Text, nullable=False, server_default=Scheme.ITEM.value),
     Column("claimed_account", Text),
+    Column("claimed_guid", Uuid),
+    Column("claimed_event", Text),
+    Column("diagnosis", JSONB),
     Column("remote_address", Text),
     Column("body", LargeBinary, nullable=False),
     _timestamp("received_at"),
+    Index(
+        "ix_webhook_refusals_claimed_guid",
+        "claimed_guid",
+        postgresql_where=text("claimed_guid IS NOT NULL"),
+    ),
+    Index(None, "received_at"),
 )
 
 payments = Table(
