@@ -5,6 +5,7 @@ from http import HTTPStatus
 from flask import Blueprint, Response, request
 
 from app.errors import WebhookRefused
+from app.persistence.tables import Scheme
 from webhooks import notifications, signatures
 from webhooks.inbox import Inbox, Verified
 from webhooks.keyring import Keyring
@@ -34,7 +35,13 @@ def create_blueprint(inbox: Inbox, keyring: Keyring, refusals: Refusals) -> Blue
                 for notification in notifications.parse(body)
             ]
         except WebhookRefused as refusal:
-            refusals.keep(refusal, body, request.remote_addr)
+            refusals.keep(
+                refusal,
+                body=body,
+                scheme=Scheme.ITEM,
+                header_signature=request.headers.get("HmacSignature"),
+                remote_address=request.remote_addr,
+            )
             raise
         inbox.store(body, items)
         return Response(ACCEPTED, HTTPStatus.OK, mimetype="text/plain")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import Clock
 from app.errors import WebhookRefused
-from app.persistence.tables import webhook_refusals
+from app.persistence.tables import Scheme, webhook_refusals
 
 BODY_BYTES_MAX = 8192
 KEPT_A_MINUTE_MAX = 60
@@ -34,7 +34,15 @@ class Refusals:
         self._minute = 0
         self._kept = 0
 
-    def keep(self, refusal: WebhookRefused, body: bytes, remote_address: str | None) -> None:
+    def keep(
+        self,
+        refusal: WebhookRefused,
+        *,
+        body: bytes,
+        scheme: Scheme,
+        header_signature: str | None,  # noqa: ARG002  # the diagnosis reads it
+        remote_address: str | None,
+    ) -> None:
         """Keep a refusal in a transaction of its own; a failure to keep it changes no answer."""
         if not self._may_write():
             return
@@ -44,6 +52,7 @@ class Refusals:
                     insert(webhook_refusals).values(
                         code=refusal.code,
                         detail=str(refusal),
+                        scheme=scheme,
                         claimed_account=_claimed_account(body),
                         remote_address=remote_address,
                         body=body[:BODY_BYTES_MAX],
