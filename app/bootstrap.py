@@ -17,6 +17,7 @@ from app.gateways.fraud import HttpFraudGateway
 from app.gateways.http import HttpGateway
 from app.gateways.mail import SmtpMailGateway
 from app.persistence.accounts import MerchantAccounts
+from app.persistence.direct import DirectConnection
 from app.persistence.encryption import Vault
 from app.persistence.engine import connect
 from app.persistence.seen import SeenCache
@@ -28,6 +29,7 @@ from app.services.ports import Gateways
 from app.settings import Settings
 from webhooks.drain import Drain
 from webhooks.inbox import Inbox
+from webhooks.key_uses import KeyUses
 from webhooks.keyring import Keyring, SenderAccount
 from webhooks.refusals import Refusals
 
@@ -72,7 +74,10 @@ class Container:
     @cached_property
     def seen(self) -> SeenCache:
         """Redis' hint."""
-        return SeenCache(self.settings.redis_url.get_secret_value())
+        return SeenCache(
+            self.settings.redis_url.get_secret_value(),
+            remember_seconds=self.settings.seen_days * 86400,
+        )
 
     @cached_property
     def accounts(self) -> MerchantAccounts:
@@ -83,6 +88,14 @@ class Container:
     def saga(self) -> Saga:
         """The flow."""
         return booking_saga(decision_window_seconds=self.settings.decision_window_seconds)
+
+    def close(self) -> None:
+        """Let go of every connection to Postgres that was made."""
+        made = vars(self)
+        if "inbox" in made:
+            self.inbox.close()
+        if "engine" in made:
+            self.engine.dispose()
 
     def unit_of_work(self) -> SqlUnitOfWork:
         """Open a transaction."""
@@ -96,12 +109,21 @@ class Container:
     @cached_property
     def inbox(self) -> Inbox:
         """Where webhooks are stored."""
-        return Inbox(self.engine, self.seen, self.clock)
+        connection = DirectConnection(
+            self.settings.database_url.get_secret_value(),
+            application_name=f"countersign {self.role} inbox",
+        )
+        return Inbox(connection, self.seen, self.key_uses, self.clock)
+
+    @cached_property
+    def key_uses(self) -> KeyUses:
+        """How often keys verify webhooks."""
+        return KeyUses(self.engine, self.clock)
 
     @cached_property
     def keyring(self) -> Keyring:
         """Who may send webhooks."""
-        return Keyring(self._sender_account)
+        return Keyring(self._sender_account, self.accounts.names)
 
     @cached_property
     def refusals(self) -> Refusals:

@@ -1,5 +1,7 @@
 """The Flask application factory."""
 
+from functools import partial
+
 from flask import Flask
 
 from app.bootstrap import Container, new_id
@@ -7,9 +9,9 @@ from app.http import health, metrics, payments
 from app.http.bodies import register_body_limit
 from app.http.console import pages
 from app.http.console.filters import register_filters
-from app.http.problems import register_problem_handlers
-from app.http.request_ids import register_request_ids
-from webhooks import receiver
+from app.http.problems import problem_of, register_problem_handlers
+from app.http.request_ids import name_request, register_request_ids
+from webhooks.receiver import Receiver
 
 
 def create_app(container: Container) -> Flask:
@@ -20,9 +22,6 @@ def create_app(container: Container) -> Flask:
     register_problem_handlers(flask_app)
     register_body_limit(flask_app)
     register_request_ids(flask_app, new_id)
-    flask_app.register_blueprint(
-        receiver.create_blueprint(container.inbox, container.keyring, container.refusals)
-    )
     flask_app.register_blueprint(
         payments.create_blueprint(
             authenticate=container.accounts.authenticate,
@@ -49,4 +48,13 @@ def create_app(container: Container) -> Flask:
             clock=container.clock,
         ).blueprint()
     )
+    receiver = Receiver(
+        inbox=container.inbox,
+        keyring=container.keyring,
+        refusals=container.refusals,
+        body_bytes_max=container.settings.body_bytes_max,
+        name_request=partial(name_request, new_id=new_id),
+        problem=problem_of,
+    )
+    flask_app.wsgi_app = receiver.in_front_of(flask_app.wsgi_app)  # type: ignore[method-assign]
     return flask_app

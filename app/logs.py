@@ -2,8 +2,12 @@
 
 import logging
 import sys
+from contextvars import ContextVar
 
 import structlog
+
+#: The request that this thread serves; empty outside of one.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def configure_logs(role: str) -> None:
@@ -13,20 +17,21 @@ def configure_logs(role: str) -> None:
         role: ``web`` or ``worker``; on every line.
     """
 
-    def add_role(
+    def add_origin(
         _logger: object, _method: str, line: structlog.typing.EventDict
     ) -> structlog.typing.EventDict:
         line["role"] = role
+        if served := request_id.get():
+            line["request_id"] = served
         return line
 
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
-            structlog.contextvars.merge_contextvars,
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.ExtraAdder(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            add_role,
+            add_origin,
         ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,

@@ -75,7 +75,7 @@ def container(settings: Settings, clock: FixedClock, outside: FakeOutside) -> It
     wired = Container(settings, role="test", pool_size=16, clock=clock, outside=outside.gateways())
     wired.accounts.add(ACCOUNT, [HMAC_KEY])
     yield wired
-    wired.engine.dispose()
+    wired.close()
 
 
 @pytest.fixture

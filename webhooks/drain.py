@@ -21,7 +21,7 @@ from app.services.record_fact import Statement, adopt_external, record_fact
 from webhooks import inbox, meanings
 from webhooks.inbox import StoredWebhook, Work
 from webhooks.meanings import MEANINGS, About, Meaning
-from webhooks.notifications import Notification, parse_item
+from webhooks.notifications import Notification, find
 
 #: Tries of a webhook that fails for a reason that is not its payment's absence.
 TRIES_MAX = 8
@@ -113,7 +113,7 @@ class Drain:
 
     def _apply(self, uow: SqlUnitOfWork, work: Work, now: datetime) -> None:
         stored = inbox.load(uow.connection, work.guid)
-        notification = parse_item(stored.item, live=stored.is_live)
+        notification = find(stored.body, work.guid)
         if notification.is_test:
             return
         meaning = MEANINGS.get(notification.event_code)

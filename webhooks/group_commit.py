@@ -41,6 +41,7 @@ class GroupCommit(Generic[T]):
         flush: Callable[[Sequence[T]], None],
         *,
         afterwards: Callable[[Sequence[T]], None],
+        on_stall: Callable[[], None],
         batch_max: int,
     ) -> None:
         """Prepare.
@@ -49,10 +50,12 @@ class GroupCommit(Generic[T]):
             flush: Stores entries durably, all or none. ``StoreUnavailable`` is every waiter's
                 error; any other one makes each entry be tried alone.
             afterwards: Runs once the waiters of a batch have been answered; must not raise.
+            on_stall: Makes a flush that hangs fail; called by one who lost patience with it.
             batch_max: Entries in one flush.
         """
         self._flush = flush
         self._afterwards = afterwards
+        self._on_stall = on_stall
         self._batch_max = batch_max
         self._lock = threading.Lock()
         self._waiting: list[_Ticket[T]] = []
@@ -75,6 +78,7 @@ class GroupCommit(Generic[T]):
             self._has_leader = True
         if not leads:
             if not ticket.called.wait(PATIENCE_SECONDS) and self._give_up(ticket):
+                self._on_stall()
                 raise StoreUnavailable("the webhook waited too long to be stored")
             leads = not ticket.is_done
         if leads:

@@ -1,24 +1,21 @@
 """The inbox: every authentic webhook, once, on disk before it is acknowledged."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, delete, insert, select, text, update
+import orjson
+from sqlalchemy import Connection, delete, select, text, update
 
 from app import failpoints
 from app.clock import Clock
-from app.errors import StoreUnavailable
-from app.persistence.engine import is_unavailable
+from app.persistence.direct import DirectConnection
 from app.persistence.seen import SeenCache
-from app.persistence.tables import InboxState, inbox_work, webhook_inbox, webhook_redeliveries
+from app.persistence.tables import InboxState, Scheme, inbox_work, webhook_inbox
 from webhooks.group_commit import GroupCommit
+from webhooks.key_uses import KeyUses
 from webhooks.notifications import Notification
-
-#: No webhook of the PSP is nested deeper than three.
-DEPTH_MAX = 32
 
 #: Bounds the size of a statement, and how much work one outage takes back.
 DELIVERIES_A_COMMIT_MAX = 200
@@ -26,10 +23,11 @@ DELIVERIES_A_COMMIT_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A notification whose signature was checked, and the key that made it."""
+    """A notification whose signature was checked, the key that made it, and how."""
 
     notification: Notification
     hmac_key_id: UUID
+    scheme: Scheme = Scheme.ITEM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,29 +42,51 @@ class Work:
 class StoredWebhook:
     """A webhook as it was stored."""
 
-    item: Mapping[str, object]
-    is_live: bool
+    body: bytes
+    scheme: Scheme
     event_date: datetime
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Delivery:
     body: bytes
     items: Sequence[Verified]
     received_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """One item of one delivery."""
+
+    delivery: _Delivery
+    item: Verified
+
+    @property
+    def guid(self) -> UUID:
+        return self.item.notification.guid
+
+    @property
+    def event_date(self) -> datetime:
+        return self.item.notification.event_date or self.delivery.received_at
+
+
 class Inbox:
     """Stores webhooks: one round trip to Redis and one commit for all deliveries that wait."""
 
-    def __init__(self, engine: Engine, seen: SeenCache, clock: Clock) -> None:
-        """Store through ``engine``; ask ``seen`` first."""
-        self._engine = engine
+    def __init__(
+        self, connection: DirectConnection, seen: SeenCache, key_uses: KeyUses, clock: Clock
+    ) -> None:
+        """Store through ``connection``, which is this inbox's alone; ask ``seen`` first."""
+        self._connection = connection
         self._seen = seen
+        self._key_uses = key_uses
         self._clock = clock
         self._commits = GroupCommit(
-            self._flush, afterwards=self._remember, batch_max=DELIVERIES_A_COMMIT_MAX
+            self._flush,
+            afterwards=self._remember,
+            on_stall=connection.abandon,
+            batch_max=DELIVERIES_A_COMMIT_MAX,
         )
 
     def store(self, body: bytes, items: Sequence[Verified]) -> None:
@@ -78,36 +98,145 @@ class Inbox:
         Raises:
             StoreUnavailable: Postgres can't be written now. Nothing may be acknowledged.
         """
-        self._commits.store(_Delivery(body=body, items=items, received_at=self._clock.now()))
+        self._commits.store(_Delivery(body, items, self._clock.now()))
+
+    def close(self) -> None:
+        """Write what was counted, and close the connection. No webhook is waiting by then."""
+        self._key_uses.flush()
+        self._connection.close()
 
     def _flush(self, deliveries: Sequence[_Delivery]) -> None:
-        first: dict[UUID, tuple[_Delivery, Verified]] = {}
-        again: list[tuple[_Delivery, Verified]] = []
-        for delivery in deliveries:
-            for item in delivery.items:
-                guid = item.notification.guid
-                if guid in first:
-                    again.append((delivery, item))
-                else:
-                    first[guid] = (delivery, item)
-        hinted = self._seen.seen(list(first))
-        try:
-            with self._engine.begin() as connection:
-                known = _stored_among(connection, hinted)
-                new = {guid: one for guid, one in first.items() if guid not in known}
-                known |= new.keys() - _insert(connection, new)
-                again += [first[guid] for guid in known]
-                _note_redeliveries(connection, again)
-                failpoints.hit("inbox.before_commit")
-        except Exception as error:
-            if is_unavailable(error):
-                raise StoreUnavailable from error
-            raise
+        """Store what is new, and note what is not, each by one statement.
+
+        Redis says what is probably known: that is only noted, in few bytes. It may be newer than a
+        database that was restored from a backup, so that the database has the last word: what it
+        does not know is stored after all.
+        """
+        arrivals = [_Arrival(delivery, item) for delivery in deliveries for item in delivery.items]
+        first = {arrival.guid: arrival for arrival in reversed(arrivals)}
+        hints = self._seen.seen(list(first))
+        failpoints.hit("inbox.before_commit")
+        stored = self._store([one for guid, one in first.items() if guid not in hints])
+        again = [one for one in arrivals if one.guid not in stored or first[one.guid] is not one]
+        noted = self._note(again, hints)
+        unknown = [one for one in again if one.guid not in noted]
+        if unknown:
+            self._store([first[guid] for guid in {one.guid for one in unknown}])
+            self._note([one for one in unknown if first[one.guid] is not one], {})
         failpoints.hit("inbox.after_commit")
 
+    def _store(self, arrivals: Sequence[_Arrival]) -> set[UUID]:
+        """Insert webhooks with their work; return those that were not there yet."""
+        if not arrivals:
+            return set()
+        rows = [_row(arrival) for arrival in _in_order(arrivals)]
+        return {guid for (guid,) in self._connection.execute(_STORE, {"rows": _json(rows)})}
+
+    def _note(self, arrivals: Sequence[_Arrival], hints: Mapping[UUID, datetime]) -> set[UUID]:
+        """Note redeliveries; return those whose webhook is there."""
+        if not arrivals:
+            return set()
+        rows = [_redelivery(arrival, hints.get(arrival.guid)) for arrival in _in_order(arrivals)]
+        return {guid for (guid,) in self._connection.execute(_NOTE, {"rows": _json(rows)})}
+
     def _remember(self, deliveries: Sequence[_Delivery]) -> None:
-        guids = {item.notification.guid for delivery in deliveries for item in delivery.items}
-        self._seen.remember(list(guids))
+        dates: dict[UUID, datetime] = {}
+        for delivery in deliveries:
+            for item in delivery.items:
+                self._key_uses.count(item.hmac_key_id)
+                arrival = _Arrival(delivery, item)
+                known = dates.get(arrival.guid)
+                if known is None or known < arrival.event_date:
+                    dates[arrival.guid] = arrival.event_date
+        self._seen.remember(dates)
+        self._key_uses.flush_if_due()
+
+
+_STORE = """
+    WITH stored AS (
+        INSERT INTO webhook_inbox (
+            guid, merchant_account, event_code, success, psp_reference, original_reference,
+            merchant_reference, body, is_live, scheme, hmac_key_id, event_date, received_at)
+        SELECT guid, merchant_account, event_code, success, psp_reference, original_reference,
+               merchant_reference, decode(body, 'hex'), is_live, scheme, hmac_key_id, event_date,
+               received_at
+          FROM json_to_recordset(%(rows)s) AS given (
+            guid uuid, merchant_account text, event_code text, success boolean,
+            psp_reference text, original_reference text, merchant_reference text, body text,
+            is_live boolean, scheme text, hmac_key_id uuid, event_date timestamptz,
+            received_at timestamptz)
+        ON CONFLICT DO NOTHING
+        RETURNING guid, received_at
+    )
+    INSERT INTO inbox_work (guid, due) SELECT guid, received_at FROM stored RETURNING guid
+"""
+
+#: A redelivery with the latest event date of all brings the details that count from now on, so that
+#: it is applied once more (psp-webhooks.md section 4; a capture that is repeated after it failed
+#: has the reference, and so the GUID, of the first one).
+_NOTE = """
+    WITH given AS (
+        SELECT * FROM json_to_recordset(%(rows)s) AS given (
+            guid uuid, body text, event_date timestamptz, received_at timestamptz)
+    ), noted AS (
+        INSERT INTO webhook_redeliveries (guid, body, event_date, received_at)
+        SELECT guid,
+               CASE WHEN given.event_date > stored.event_date AND NOT EXISTS (
+                   SELECT FROM webhook_redeliveries later
+                    WHERE later.guid = given.guid AND later.body IS NOT NULL
+                      AND later.event_date >= given.event_date
+               ) THEN decode(given.body, 'hex') END,
+               given.event_date, given.received_at
+          FROM given JOIN webhook_inbox stored USING (guid)
+        RETURNING guid, received_at, body IS NOT NULL AS is_latest
+    ), work AS (
+        INSERT INTO inbox_work (guid, due)
+        SELECT guid, max(received_at) FROM noted WHERE is_latest GROUP BY guid ORDER BY guid
+        ON CONFLICT (guid) DO UPDATE
+           SET due = excluded.due, state = 'new', attempts = 0, error = NULL
+    )
+    SELECT guid FROM noted
+"""
+
+
+def _in_order(arrivals: Sequence[_Arrival]) -> list[_Arrival]:
+    """Two processes that store the same webhooks in one order never wait for each other."""
+    return sorted(arrivals, key=lambda arrival: arrival.guid.bytes)
+
+
+def _row(arrival: _Arrival) -> dict[str, object]:
+    notification = arrival.item.notification
+    return {
+        "guid": notification.guid,
+        "merchant_account": notification.merchant_account,
+        "event_code": notification.event_code,
+        "success": notification.success,
+        "psp_reference": notification.psp_reference,
+        "original_reference": notification.original_reference,
+        "merchant_reference": notification.merchant_reference,
+        "body": arrival.delivery.body.hex(),
+        "is_live": notification.is_live,
+        "scheme": arrival.item.scheme,
+        "hmac_key_id": arrival.item.hmac_key_id,
+        "event_date": arrival.event_date,
+        "received_at": arrival.delivery.received_at,
+    }
+
+
+def _redelivery(arrival: _Arrival, known: datetime | None) -> dict[str, object]:
+    """Return a redelivery's row; without its body if an event date as late is known."""
+    is_dated = arrival.item.notification.event_date is not None
+    is_latest = is_dated and (known is None or arrival.event_date > known)
+    return {
+        "guid": arrival.guid,
+        "body": arrival.delivery.body.hex() if is_latest else None,
+        "event_date": arrival.event_date,
+        "received_at": arrival.delivery.received_at,
+    }
+
+
+def _json(rows: Sequence[Mapping[str, object]]) -> str:
+    return orjson.dumps(rows).decode()
 
 
 def claim_next(connection: Connection, *, now: datetime) -> Work | None:
@@ -131,7 +260,7 @@ def claim_next(connection: Connection, *, now: datetime) -> Work | None:
 def load(connection: Connection, guid: UUID) -> StoredWebhook:
     """Return a stored webhook. One that can't be read fails alone."""
     stored = webhook_inbox.c
-    query = select(stored.item, stored.is_live, stored.event_date, stored.received_at).where(
+    query = select(stored.body, stored.scheme, stored.event_date, stored.received_at).where(
         stored.guid == guid
     )
     return StoredWebhook(**connection.execute(query).one()._asdict())
@@ -158,105 +287,6 @@ def postpone(connection: Connection, guid: UUID, *, due: datetime) -> None:
     connection.execute(update(inbox_work).where(inbox_work.c.guid == guid).values(due=due))
 
 
-def _stored_among(connection: Connection, guids: frozenset[UUID]) -> set[UUID]:
-    """Redis may be newer than a database that was restored from a backup: believe the database."""
-    if not guids:
-        return set()
-    query = select(webhook_inbox.c.guid).where(webhook_inbox.c.guid.in_(guids))
-    return set(connection.execute(query).scalars())
-
-
-_INSERT = text(
-    """
-    WITH stored AS (
-        INSERT INTO webhook_inbox (
-            guid, merchant_account, event_code, success, psp_reference, original_reference,
-            merchant_reference, item, body, is_live, hmac_key_id, event_date, received_at)
-        SELECT guid, merchant_account, event_code, success, psp_reference, original_reference,
-               merchant_reference, CAST(item AS jsonb), body, is_live, hmac_key_id, event_date,
-               received_at
-          FROM unnest(
-            CAST(:guid AS uuid[]), CAST(:merchant_account AS text[]), CAST(:event_code AS text[]),
-            CAST(:success AS boolean[]), CAST(:psp_reference AS text[]),
-            CAST(:original_reference AS text[]), CAST(:merchant_reference AS text[]),
-            CAST(:item AS text[]), CAST(:body AS bytea[]), CAST(:is_live AS boolean[]),
-            CAST(:hmac_key_id AS uuid[]), CAST(:event_date AS timestamptz[]),
-            CAST(:received_at AS timestamptz[])
-          ) AS given (
-            guid, merchant_account, event_code, success, psp_reference, original_reference,
-            merchant_reference, item, body, is_live, hmac_key_id, event_date, received_at)
-        ON CONFLICT DO NOTHING
-        RETURNING guid, received_at
-    )
-    INSERT INTO inbox_work (guid, due) SELECT guid, received_at FROM stored RETURNING guid
-    """
-)
-
-
-def _insert(connection: Connection, new: Mapping[UUID, tuple[_Delivery, Verified]]) -> set[UUID]:
-    """Insert webhooks with their work; return those that were not there yet.
-
-    In the order of their GUIDs, as everywhere: two processes that store the same webhooks must not
-    wait for each other.
-    """
-    if not new:
-        return set()
-    rows = [_columns(*new[guid]) for guid in sorted(new)]
-    arrays = {name: [row[name] for row in rows] for name in rows[0]}
-    return set(connection.execute(_INSERT, arrays).scalars())
-
-
-def _columns(delivery: _Delivery, item: Verified) -> dict[str, object]:
-    notification = item.notification
-    return {
-        "guid": notification.guid,
-        "merchant_account": notification.merchant_account,
-        "event_code": notification.event_code,
-        "success": notification.success,
-        "psp_reference": notification.psp_reference,
-        "original_reference": notification.original_reference,
-        "merchant_reference": notification.merchant_reference,
-        "item": json.dumps(_storable(notification.item), ensure_ascii=False),
-        "body": delivery.body,
-        "is_live": notification.is_live,
-        "hmac_key_id": item.hmac_key_id,
-        "event_date": notification.event_date or delivery.received_at,
-        "received_at": delivery.received_at,
-    }
-
-
-def _note_redeliveries(connection: Connection, again: Sequence[tuple[_Delivery, Verified]]) -> None:
-    if not again:
-        return
-    rows = [
-        {
-            "guid": item.notification.guid,
-            "event_date": item.notification.event_date or delivery.received_at,
-            "received_at": delivery.received_at,
-        }
-        for delivery, item in again
-    ]
-    connection.execute(insert(webhook_redeliveries), rows)
-
-
-def _storable(value: object, *, depth: int = 0) -> object:
-    """Replace what JSON may hold and Postgres can't: NUL, half characters. The body keeps them."""
-    if depth > DEPTH_MAX:
-        return "nested too deeply: see the body"
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
-        case Mapping():
-            return {
-                str(_storable(name)): _storable(inner, depth=depth + 1)
-                for name, inner in value.items()
-            }
-        case list():
-            return [_storable(inner, depth=depth + 1) for inner in value]
-        case _:
-            return value
-
-
 #: What `countersign inbox list` shows, newest first.
 LIST_SQL = text(
     """
@@ -278,7 +308,7 @@ SHOW_SQL = text(
            1 + (SELECT count(*) FROM webhook_redeliveries r WHERE r.guid = i.guid) AS deliveries,
            (SELECT max(r.received_at) FROM webhook_redeliveries r WHERE r.guid = i.guid)
                AS redelivered_at,
-           i.item
+           i.body
       FROM webhook_inbox i LEFT JOIN inbox_work w USING (guid)
      WHERE i.guid = :guid
     """

@@ -47,9 +47,12 @@ class SenderAccount:
 class Keyring:
     """Looks accounts up, at most once in ``CACHE_SECONDS`` each. Thread-safe."""
 
-    def __init__(self, load: Callable[[str], SenderAccount | None]) -> None:
-        """Load accounts by ``load``, which returns None for an unknown one."""
+    def __init__(
+        self, load: Callable[[str], SenderAccount | None], names: Callable[[], list[str]]
+    ) -> None:
+        """Load accounts by ``load``, which returns None for an unknown one; ``names`` lists all."""
         self._load = load
+        self._names = names
         self._lock = Lock()
         self._known: dict[str, tuple[float, SenderAccount]] = {}
 
@@ -69,3 +72,7 @@ class Keyring:
         with self._lock:
             self._known[merchant_account] = (monotonic() + CACHE_SECONDS, account)
         return account
+
+    def everyone(self) -> list[SenderAccount]:
+        """Return every registered account: a body that is signed as a whole names none before."""
+        return [self.account(name) for name in self._names()]

@@ -8,7 +8,6 @@ import base64
 import binascii
 import hmac
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
 from typing import TypeVar
 
 from app.errors import InvalidSignature
@@ -25,22 +24,22 @@ def signing_string(signed_values: Sequence[str]) -> bytes:
 
 def sign(message: bytes, key: bytes) -> str:
     """Return the Base64 of the message's HMAC-SHA256."""
-    return base64.b64encode(hmac.digest(key, message, sha256)).decode("ascii")
+    return base64.b64encode(hmac.digest(key, message, "sha256")).decode("ascii")
 
 
-def verify(message: bytes, signature: str | None, keys: Iterable[tuple[K, bytes]]) -> K:
+def verify(message: bytes, signature: str | None, keys: Iterable[tuple[K, bytes]]) -> list[K]:
     """Accept ``signature`` if any live key produces it.
 
     Every key is tried even after a match, and each comparison takes the same time wherever the
     values differ: the time taken says nothing about the keys.
 
     Args:
-        message: What was signed.
+        message: What was signed: an item's signing string, or the raw body.
         signature: As sent; None if none was.
-        keys: Names and keys of the account's live keys; several while one is being rotated.
+        keys: Names and keys of the live keys; several while one is being rotated.
 
     Returns:
-        The name of the key that signed.
+        The names of the keys that sign so, in their order; at least one.
 
     Raises:
         InvalidSignature: No live key matches, there is none, or the signature is missing or is not
@@ -48,16 +47,18 @@ def verify(message: bytes, signature: str | None, keys: Iterable[tuple[K, bytes]
     """
     given = _decode(signature)
     matches = [
-        name for name, key in keys if hmac.compare_digest(hmac.digest(key, message, sha256), given)
+        name
+        for name, key in keys
+        if hmac.compare_digest(hmac.digest(key, message, "sha256"), given)
     ]
     if not matches:
         raise InvalidSignature("no live key of the merchant account produces this signature")
-    return matches[0]
+    return matches
 
 
 def _decode(signature: str | None) -> bytes:
     if not signature:
-        raise InvalidSignature("the item carries no signature")
+        raise InvalidSignature("there is no signature")
     try:
         given = base64.b64decode(signature, validate=True)
     except (binascii.Error, ValueError):

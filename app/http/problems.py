@@ -4,7 +4,8 @@ import json
 import logging
 from http import HTTPStatus
 
-from flask import Flask, Response, request
+from flask import Flask
+from werkzeug import Response
 from werkzeug.exceptions import HTTPException
 
 from app import errors
@@ -58,9 +59,17 @@ def title_of(error: type[CountersignError]) -> str:
 
 def register_problem_handlers(flask_app: Flask) -> None:
     """Answer every error with a problem document; an unforeseen one says nothing of itself."""
-    flask_app.register_error_handler(CountersignError, _of_ours)
-    flask_app.register_error_handler(HTTPException, _of_http)
-    flask_app.register_error_handler(Exception, _of_nobody)
+    for kind in (CountersignError, HTTPException, Exception):
+        flask_app.register_error_handler(kind, problem_of)
+
+
+def problem_of(error: Exception) -> Response:
+    """Render an error as its problem document."""
+    if isinstance(error, CountersignError):
+        return _of_ours(error)
+    if isinstance(error, HTTPException):
+        return _of_http(error)
+    return _of_nobody(error)
 
 
 def _of_ours(error: CountersignError) -> Response:
@@ -90,7 +99,7 @@ def _of_http(error: HTTPException) -> Response:
 def _of_nobody(error: Exception) -> Response:
     if is_unavailable(error):
         return _of_ours(StoreUnavailable())
-    _log.error("unforeseen error", exc_info=error, extra={"path": request.path})
+    _log.error("unforeseen error", exc_info=error)
     return _of_ours(CountersignError())
 
 

@@ -2,27 +2,36 @@
 
 import re
 
-import structlog
 from flask import Flask, Response, g, request
 
 from app.http.card_numbers import holds_card_number
+from app.logs import request_id
 from app.services.ports import NewId
 
 _SANE = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 
 
+def name_request(given: str | None, new_id: NewId) -> str:
+    """Return the caller's id if it sent a sane one, else a new one; log lines carry it from now on.
+
+    Args:
+        given: The request's X-Request-ID.
+        new_id: Makes ids.
+    """
+    is_sane = given and _SANE.fullmatch(given) and not holds_card_number(given)
+    name = given if given and is_sane else str(new_id())
+    request_id.set(name)
+    return name
+
+
 def register_request_ids(flask_app: Flask, new_id: NewId) -> None:
-    """Keep the caller's id if it sent a sane one, else make one."""
+    """Name every request that Flask serves."""
 
     @flask_app.before_request
-    def name_request() -> None:
-        given = request.headers.get("X-Request-ID", "")
-        is_sane = _SANE.fullmatch(given) and not holds_card_number(given)
-        g.request_id = given if is_sane else str(new_id())
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    def begin() -> None:
+        g.request_id = name_request(request.headers.get("X-Request-ID"), new_id)
 
     @flask_app.after_request
-    def tell_request(response: Response) -> Response:
+    def tell(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.get("request_id", "")
         return response

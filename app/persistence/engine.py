@@ -15,12 +15,10 @@ _TROUBLE = (OperationalError, InterfaceError, PoolTimeout)
 #: may succeed when they are over (lock_timeout, deadlock, serialization failure, timeout).
 _CONTENTION = frozenset({"55P03", "40P01", "40001", "57014"})
 
-_SESSION = {
-    "TimeZone": "UTC",
-    "lock_timeout": "5s",
-    "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "60s",
-}
+#: How long connecting may take.
+CONNECT_SECONDS = 3
+#: No statement of a transaction takes longer than this.
+STATEMENT_SECONDS = 30
 
 
 def connect(database_url: str, *, pool_size: int, application_name: str) -> Engine:
@@ -31,7 +29,6 @@ def connect(database_url: str, *, pool_size: int, application_name: str) -> Engi
         pool_size: Connections that this process may hold.
         application_name: Shown in ``pg_stat_activity``.
     """
-    options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
     return create_engine(
         make_url(database_url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
@@ -39,12 +36,23 @@ def connect(database_url: str, *, pool_size: int, application_name: str) -> Engi
         pool_timeout=POOL_WAIT_SECONDS,
         pool_recycle=1800,
         connect_args={
-            "connect_timeout": 3,
+            "connect_timeout": CONNECT_SECONDS,
             "application_name": application_name,
-            "options": options,
+            "options": session_options(statement_seconds=STATEMENT_SECONDS),
         },
         hide_parameters=True,  # they hold mail addresses and references: not for logs
     )
+
+
+def session_options(*, statement_seconds: int) -> str:
+    """Return what every session of ours is told when it begins."""
+    settings = {
+        "TimeZone": "UTC",
+        "lock_timeout": "5s",
+        "statement_timeout": f"{statement_seconds}s",
+        "idle_in_transaction_session_timeout": "60s",
+    }
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 def is_unavailable(error: BaseException | None) -> bool:

@@ -5,7 +5,8 @@ or be away: then Postgres answers alone.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from uuid import UUID
 
@@ -20,15 +21,20 @@ TIMEOUT_SECONDS = 0.1
 #: How long Redis is left alone after it failed.
 PAUSE_SECONDS = 5.0
 
-#: The PSP retries for 30 days (psp-webhooks.md section 4).
-REMEMBER_SECONDS = 35 * 24 * 3600
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class SeenCache:
-    """Remembers the GUIDs of stored webhooks. Thread-safe."""
+    """Remembers the GUIDs of stored webhooks, each with its newest event date. Thread-safe."""
 
-    def __init__(self, redis_url: str) -> None:
-        """Connect lazily; a wrong address costs speed, not correctness."""
+    def __init__(self, redis_url: str, *, remember_seconds: int) -> None:
+        """Connect lazily; a wrong address costs speed, not correctness.
+
+        Args:
+            redis_url: Where Redis is.
+            remember_seconds: For how long; longer than the PSP retries.
+        """
         self._redis = Redis.from_url(
             redis_url,
             socket_timeout=TIMEOUT_SECONDS,
@@ -36,30 +42,37 @@ class SeenCache:
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
+        self._remember_seconds = remember_seconds
         self._lock = threading.Lock()
         self._asks_again_at = 0.0
 
-    def seen(self, guids: Sequence[UUID]) -> frozenset[UUID]:
-        """Return those of ``guids`` that were stored for certain; in doubt, none."""
+    def seen(self, guids: Sequence[UUID]) -> Mapping[UUID, datetime]:
+        """Return the newest event dates of those of ``guids`` that were stored; in doubt, none."""
         if not self._is_worth_asking():
-            return frozenset()
+            return {}
         try:
             values = self._redis.mget([_key(guid) for guid in guids])
         except RedisError:
             self._pause()
-            return frozenset()
-        return frozenset(
-            guid for guid, value in zip(guids, values, strict=True) if value is not None
-        )
+            return {}
+        return {
+            guid: date
+            for guid, value in zip(guids, values, strict=True)
+            if value is not None and (date := _date(value)) is not None
+        }
 
-    def remember(self, guids: Sequence[UUID]) -> None:
+    def remember(self, dates: Mapping[UUID, datetime]) -> None:
         """Note GUIDs whose rows are committed; losing the note is harmless."""
-        if not guids or not self._is_worth_asking():
+        if not dates or not self._is_worth_asking():
             return
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
-                for guid in guids:
-                    pipeline.set(_key(guid), b"1", ex=REMEMBER_SECONDS)
+                for guid, date in dates.items():
+                    microseconds = (date - _EPOCH) // _MICROSECOND
+                    # pipeline.set() takes longer to build this than Redis takes to do it
+                    pipeline.execute_command(
+                        "SET", _key(guid), microseconds, "EX", self._remember_seconds
+                    )
                 pipeline.execute()
         except RedisError:
             self._pause()
@@ -83,3 +96,11 @@ class SeenCache:
 
 def _key(guid: UUID) -> bytes:
     return b"countersign:seen:" + guid.bytes
+
+
+def _date(value: bytes) -> datetime | None:
+    """Read a note; what is none of ours is no hint."""
+    try:
+        return _EPOCH + int(value) * _MICROSECOND
+    except (ValueError, OverflowError):
+        return None

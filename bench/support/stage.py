@@ -60,7 +60,7 @@ def service() -> Iterator[tuple[Container, dict[str, str]]]:
         upgrade(database_url)
         container = Container(Settings.from_env(environment), role="bench", pool_size=16)
         yield container, environment
-        container.engine.dispose()
+        container.close()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def restarted(service: Service) -> Iterator[Service]:
     """The same service in a second process."""
     other = service.restarted()
     yield other
-    other.container.engine.dispose()
+    other.container.close()
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_a_new_master_key_in_front_opens_old_secrets_and_closes_new_ones(service
     assert rotating.container.accounts.live_keys(ACCOUNT)[0][1] == HMAC_KEY
     assert only_new.container.accounts.live_keys("NewECOM")[0][1] == OTHER_HMAC_KEY
     for other in (rotating, only_new):
-        other.container.engine.dispose()
+        other.container.close()
 
 
 def test_webhooks_are_taken_all_through_a_rotation_of_master_keys(service: Service) -> None:
@@ -81,7 +81,7 @@ def test_webhooks_are_taken_all_through_a_rotation_of_master_keys(service: Servi
     rotating = under_keys(service, new_master_key(), old)
 
     response = rotating.post_webhook(a_webhook())
-    rotating.container.engine.dispose()
+    rotating.container.close()
 
     assert response.status_code == 200
 
@@ -91,7 +91,7 @@ def test_a_missing_master_key_says_so_and_shows_nothing(service: Service) -> Non
 
     with pytest.raises(InvalidSettings, match="is an old key missing") as caught:
         stranger.container.accounts.live_keys(ACCOUNT)
-    stranger.container.engine.dispose()
+    stranger.container.close()
 
     assert HMAC_KEY.hex() not in str(caught.value)
 
@@ -100,7 +100,7 @@ def test_a_missing_master_key_acknowledges_nothing(service: Service) -> None:
     stranger = under_keys(service, new_master_key())
 
     response = stranger.post_webhook(a_webhook())
-    stranger.container.engine.dispose()
+    stranger.container.close()
 
     assert response.status_code >= 500
     assert service.count("webhook_inbox") == 0

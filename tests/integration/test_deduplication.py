@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from app.embedded import EmbeddedRedis
-from tests.support.builders import a_webhook, an_item, signed, unsigned_webhook
+from tests.support.builders import NOW, a_webhook, an_item, signed, unsigned_webhook
 from tests.support.service import Service, at_once
 from tests.support.stores import short_folder
 from webhooks.notifications import parse
@@ -34,7 +34,7 @@ def on_own_redis(service: Service, redis_process: EmbeddedRedis) -> Iterator[Ser
     )
     other = service.restarted(redis_url=settings.redis_url)
     yield other
-    other.container.engine.dispose()
+    other.container.close()
 
 
 def assert_stored_once(service: Service, *, deliveries: int) -> None:
@@ -143,7 +143,7 @@ def test_deliveries_at_once_while_redis_is_flushed_are_stored_once(
 
 
 def test_a_webhook_that_only_redis_knows_is_stored(service: Service) -> None:
-    service.container.seen.remember([parse(a_webhook())[0].guid])
+    service.container.seen.remember({parse(a_webhook())[0].guid: NOW})
 
     service.deliver(an_item())
 
@@ -154,7 +154,7 @@ def test_redis_is_told_of_what_is_stored(service: Service) -> None:
     service.deliver(an_item())
 
     guid = parse(a_webhook())[0].guid
-    assert service.container.seen.seen([guid]) == {guid}
+    assert list(service.container.seen.seen([guid])) == [guid]
 
 
 def test_with_redis_gone_every_webhook_is_stored_once(

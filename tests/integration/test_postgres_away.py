@@ -4,7 +4,7 @@ F39, F42: the database goes while the service runs, and its pool runs dry.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from pydantic import SecretStr
@@ -31,7 +31,22 @@ def nowhere(service: Service) -> Iterator[Service]:
     """A service whose Postgres never was there."""
     other = service.restarted(database_url=NOWHERE)
     yield other
-    other.container.engine.dispose()
+    other.container.close()
+
+
+def stored(service: Service) -> int:
+    """Count the webhooks on disk, over connections made after the outage."""
+    service.container.engine.dispose()
+    return service.count("webhook_inbox")
+
+
+@contextmanager
+def dry_pool(service: Service) -> Iterator[None]:
+    """Every pooled connection of the service is taken."""
+    with ExitStack() as held:
+        for _ in range(service.container.pool_size):
+            held.enter_context(service.container.engine.connect())
+        yield
 
 
 def test_a_webhook_is_not_acknowledged(warm: Service, database_url: str) -> None:
@@ -39,7 +54,7 @@ def test_a_webhook_is_not_acknowledged(warm: Service, database_url: str) -> None
         statuses = [warm.post_webhook(a_webhook()).status_code for _ in range(3)]
 
     assert statuses == [503] * 3
-    assert warm.count("webhook_inbox") == 1
+    assert stored(warm) == 1
 
 
 def test_the_caller_is_told_to_come_back(warm: Service, database_url: str) -> None:
@@ -57,7 +72,7 @@ def test_the_redelivery_after_the_outage_is_stored(warm: Service, database_url: 
         warm.post_webhook(a_webhook())
 
     assert warm.post_webhook(a_webhook()).status_code == 200
-    assert warm.count("webhook_inbox") == 2
+    assert stored(warm) == 2
 
 
 def test_a_forgery_is_refused_although_it_can_not_be_kept(warm: Service, database_url: str) -> None:
@@ -157,12 +172,32 @@ def test_connections_lost_in_mid_transaction_never_make_a_webhook_dead(
     assert service.payment(payment_id).funds.authorised == 12500
 
 
-def test_a_dry_pool_is_a_bounded_wait_and_no_acknowledgement(service: Service) -> None:
+def test_a_dry_pool_holds_up_no_webhook(service: Service) -> None:
     service.deliver(an_item("REPORT_AVAILABLE"))
-    with ExitStack() as held:
-        for _ in range(service.container.pool_size):
-            held.enter_context(service.container.engine.connect())
+
+    with dry_pool(service):
         response = service.post_webhook(a_webhook())
 
-    assert response.status_code == 503
-    assert service.post_webhook(a_webhook()).status_code == 200
+    assert response.status_code == 200
+    assert service.count("webhook_inbox") == 2
+
+
+def test_a_dry_pool_is_a_bounded_wait_for_a_payment_and_nothing_is_lost(service: Service) -> None:
+    headers = {"Authorization": f"Bearer {service.api_key()}", "Idempotency-Key": "key-1"}
+
+    with dry_pool(service):
+        refused = service.client.post("/payments", json=a_start_body(), headers=headers)
+    accepted = service.client.post("/payments", json=a_start_body(), headers=headers)
+
+    assert (refused.status_code, accepted.status_code) == (503, 202)
+    assert "Retry-After" in refused.headers
+    assert service.count("payments") == 1
+
+
+def test_a_restart_of_postgres_between_two_webhooks_costs_neither(
+    warm: Service, database_url: str
+) -> None:
+    with postgres_outage(database_url):
+        pass
+
+    assert warm.post_webhook(a_webhook()).status_code == 200

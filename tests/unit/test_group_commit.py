@@ -16,6 +16,7 @@ class Store:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.told: list[str] = []
+        self.stalled = threading.Event()
         self.may_go_on = threading.Event()
         self.has_begun = threading.Event()
         self.may_go_on.set()
@@ -30,7 +31,9 @@ class Store:
         self.batches.append(list(entries))
 
     def commits(self, *, batch_max: int = 100) -> GroupCommit[str]:
-        return GroupCommit(self.flush, afterwards=self.told.extend, batch_max=batch_max)
+        return GroupCommit(
+            self.flush, afterwards=self.told.extend, on_stall=self.stalled.set, batch_max=batch_max
+        )
 
 
 def waiting_behind_the_first(

@@ -30,6 +30,9 @@ class FakeAccounts:
         self.lookups.append(merchant_account)
         return self.accounts.get(merchant_account)
 
+    def names(self) -> list[str]:
+        return list(self.accounts)
+
 
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
 def test_right_credentials_are_accepted(scheme: str) -> None:
@@ -86,7 +89,7 @@ def test_secrets_stay_out_of_the_repr() -> None:
 
 def test_known_account_is_looked_up_once_for_a_moment() -> None:
     accounts = FakeAccounts(an_account())
-    keyring = Keyring(accounts.load)
+    keyring = Keyring(accounts.load, accounts.names)
 
     found = [keyring.account(ACCOUNT) for _ in range(3)]
 
@@ -96,15 +99,21 @@ def test_known_account_is_looked_up_once_for_a_moment() -> None:
 
 def test_unknown_account_is_refused() -> None:
     with pytest.raises(UnknownMerchantAccount):
-        Keyring(FakeAccounts().load).account("Stranger")
+        Keyring(FakeAccounts().load, list).account("Stranger")
 
 
 def test_stranger_is_looked_up_each_time_so_that_registering_works_at_once() -> None:
     accounts = FakeAccounts()
-    keyring = Keyring(accounts.load)
+    keyring = Keyring(accounts.load, accounts.names)
     with pytest.raises(UnknownMerchantAccount):
         keyring.account(ACCOUNT)
 
     accounts.accounts[ACCOUNT] = an_account()
 
     assert keyring.account(ACCOUNT) == an_account()
+
+
+def test_everyone_is_every_registered_account() -> None:
+    accounts = FakeAccounts(an_account())
+
+    assert Keyring(accounts.load, accounts.names).everyone() == [an_account()]

@@ -6,16 +6,17 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from app.domain.money import Money
+from app.errors import MalformedNotification
 from tests.support.builders import (
     ACCOUNT,
     EUR_125,
     PSP_REFERENCE,
     a_webhook,
     an_item,
-    signed,
+    numbered_id,
     unsigned_webhook,
 )
-from webhooks.notifications import Notification, parse, parse_item
+from webhooks.notifications import Notification, find, parse
 from webhooks.signatures import signing_string
 
 
@@ -216,11 +217,23 @@ def test_every_item_of_a_webhook_is_read_in_order() -> None:
     assert [notification.psp_reference for notification in parse(body)] == ["FIRST", "SECOND"]
 
 
-@pytest.mark.parametrize("live", [True, False])
-def test_stored_item_reads_as_the_one_that_was_received(*, live: bool) -> None:
-    item = signed(an_item())
-    envelope = {"live": live, "notificationItems": [{"NotificationRequestItem": item}]}
+def test_an_item_is_found_again_in_its_body() -> None:
+    body = a_webhook(an_item(psp_reference="FIRST"), an_item(psp_reference="SECOND"))
+    [_first, second] = parse(body)
 
-    [received] = parse(json.dumps(envelope).encode())
+    assert find(body, second.guid) == second
 
-    assert parse_item(item, live=live) == received
+
+def test_an_item_that_the_body_does_not_hold_is_not_found() -> None:
+    with pytest.raises(MalformedNotification):
+        find(a_webhook(), numbered_id(1))
+
+
+@pytest.mark.parametrize("unsigned", ['"\\ud800"', "1" + 400 * "0", "1.5", "[[[[]]]]"])
+def test_what_only_the_lenient_reader_takes_is_read(unsigned: str) -> None:
+    [plain] = parse(a_webhook())
+    body = a_webhook().replace(b'"paymentMethod": "visa"', f'"paymentMethod": {unsigned}'.encode())
+
+    [read_so] = parse(body)
+
+    assert read_so.guid == plain.guid

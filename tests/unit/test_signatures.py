@@ -29,7 +29,7 @@ SIGNED_FIELDS = {
 
 @pytest.mark.parametrize("key", [HMAC_KEY, OTHER_HMAC_KEY])
 def test_every_live_key_is_accepted_and_named(key: bytes) -> None:
-    name = verify(MESSAGE, sign(MESSAGE, key), KEYS)
+    [name] = verify(MESSAGE, sign(MESSAGE, key), KEYS)
 
     assert dict(KEYS)[name] == key
 
