@@ -7,12 +7,24 @@ they are 32 random bytes, so that a plain SHA-256 can't be searched.
 import hmac
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    cast,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -27,7 +39,8 @@ from app.errors import (
     Unauthenticated,
 )
 from app.persistence.encryption import Vault
-from app.persistence.tables import api_keys, hmac_keys, merchant_accounts
+from app.persistence.reencryption import count_under_old_keys, reencrypt
+from app.persistence.tables import api_keys, hmac_key_uses, hmac_keys, merchant_accounts
 from app.services.ports import NewId
 
 HMAC_KEY_BYTES = 32
@@ -38,12 +51,25 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredHmacKey:
-    """An HMAC key as operators see it: its check value, never its bytes."""
+    """An HMAC key as operators see it: its check value, never its bytes.
+
+    Attributes:
+        is_live: It verifies webhooks now.
+        uses_today: Webhooks that it verified in this UTC day, up to a few seconds ago.
+        uses_yesterday: In the UTC day before.
+        uses_7_days: In the last seven UTC days, today included.
+        last_used_at: None if it never verified a webhook.
+    """
 
     key_id: UUID
     check_value: str
+    is_live: bool
     created_at: datetime
     expires_at: datetime | None
+    uses_today: int
+    uses_yesterday: int
+    uses_7_days: int
+    last_used_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,17 +102,13 @@ class MerchantAccounts:
         Raises:
             MerchantAccountExists: It is registered already; nothing is changed.
         """
-        user, password = basic or (None, None)
         with self._engine.begin() as connection:
             try:
                 connection.execute(
                     insert(merchant_accounts).values(
                         merchant_account=merchant_account,
-                        basic_user=user,
-                        basic_password_encrypted=(
-                            self._vault.encrypt(password.encode()) if password else None
-                        ),
                         created_at=self._clock.now(),
+                        **self._basic_columns(basic),
                     )
                 )
             except IntegrityError:
@@ -100,8 +122,30 @@ class MerchantAccounts:
         with self._engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
-    def add_key(self, merchant_account: str, key: bytes) -> None:
+    def set_basic_credentials(self, merchant_account: str, basic: tuple[str, str] | None) -> None:
+        """Let the account's webhooks carry this user and password from now on, or none at all.
+
+        Raises:
+            MerchantAccountNotFound: No such account.
+        """
+        with self._engine.begin() as connection:
+            self._require(connection, merchant_account)
+            connection.execute(
+                update(merchant_accounts)
+                .where(merchant_accounts.c.merchant_account == merchant_account)
+                .values(**self._basic_columns(basic))
+            )
+
+    def add_key(
+        self, merchant_account: str, key: bytes, *, others_expire_at: datetime | None = None
+    ) -> None:
         """Make one more HMAC key live; one that had expired is live again.
+
+        Args:
+            merchant_account: Whose key it is.
+            key: 32 bytes.
+            others_expire_at: When the account's other live keys expire; one that expires earlier
+                keeps its time. None leaves them alone.
 
         Raises:
             MerchantAccountNotFound: No such account.
@@ -109,6 +153,8 @@ class MerchantAccounts:
         with self._engine.begin() as connection:
             self._require(connection, merchant_account)
             self._add_key(connection, merchant_account, key)
+            if others_expire_at is not None:
+                self._expire_others(connection, merchant_account, key, others_expire_at)
 
     def expire_key(self, merchant_account: str, check_value: str, *, at: datetime) -> None:
         """Let a key expire.
@@ -135,15 +181,18 @@ class MerchantAccounts:
         Raises:
             MerchantAccountNotFound: No such account.
         """
-        keys = hmac_keys.c
-        query = (
-            select(keys.key_id, keys.check_value, keys.created_at, keys.expires_at)
-            .where(keys.merchant_account == merchant_account)
-            .order_by(keys.created_at.desc(), keys.key_id.desc())
+        now = self._clock.now()
+        query = _keys_with_uses(today=now.date()).where(
+            hmac_keys.c.merchant_account == merchant_account
         )
         with self._engine.connect() as connection:
             self._require(connection, merchant_account)
-            return [StoredHmacKey(**row._asdict()) for row in connection.execute(query)]
+            return [
+                StoredHmacKey(
+                    **row._asdict(), is_live=row.expires_at is None or row.expires_at > now
+                )
+                for row in connection.execute(query)
+            ]
 
     def live_keys(self, merchant_account: str) -> list[tuple[UUID, bytes]]:
         """Return the account's live HMAC keys, newest first; empty for an unknown account."""
@@ -180,6 +229,15 @@ class MerchantAccounts:
             return None
         password = self._vault.decrypt(bytes(row.basic_password_encrypted))
         return str(row.basic_user).encode() + b":" + password
+
+    def reencrypt(self) -> int:
+        """Put every stored secret under the newest master key; see ``reencryption.reencrypt``."""
+        return reencrypt(self._engine, self._vault)
+
+    def secrets_under_old_keys(self) -> int:
+        """Return how many stored secrets the newest master key does not open."""
+        with self._engine.connect() as connection:
+            return count_under_old_keys(connection, self._vault)
 
     def create_api_key(
         self, merchant_account: str, role: Role, *, expires_at: datetime | None = None
@@ -293,6 +351,29 @@ class MerchantAccounts:
             )
         )
 
+    def _expire_others(
+        self, connection: Connection, merchant_account: str, key: bytes, at: datetime
+    ) -> None:
+        keys = hmac_keys.c
+        connection.execute(
+            update(hmac_keys)
+            .where(
+                keys.merchant_account == merchant_account,
+                keys.check_value != key_check_value(key),
+                (keys.expires_at.is_(None)) | (keys.expires_at > at),
+            )
+            .values(expires_at=at)
+        )
+
+    def _basic_columns(self, basic: tuple[str, str] | None) -> dict[str, object]:
+        user, password = basic or (None, None)
+        return {
+            "basic_user": user,
+            "basic_password_encrypted": (
+                self._vault.encrypt(password.encode()) if password else None
+            ),
+        }
+
     @staticmethod
     def _require(connection: Connection, merchant_account: str) -> None:
         query = select(merchant_accounts.c.merchant_account).where(
@@ -315,6 +396,30 @@ def hmac_key_of(text: str) -> bytes:
     if len(key) != HMAC_KEY_BYTES:
         raise InvalidFields({"hmac-key": f"is not {2 * HMAC_KEY_BYTES} hexadecimal digits"})
     return key
+
+
+def _keys_with_uses(*, today: date) -> Select[Any]:
+    """Select every account's keys, newest first, with their uses by UTC day."""
+    keys, uses = hmac_keys.c, hmac_key_uses.c
+
+    def total(condition: ColumnElement[bool]) -> ColumnElement[int]:
+        return cast(func.coalesce(func.sum(uses.uses).filter(condition), 0), BigInteger)
+
+    return (
+        select(
+            keys.key_id,
+            keys.check_value,
+            keys.created_at,
+            keys.expires_at,
+            total(uses.day == today).label("uses_today"),
+            total(uses.day == today - timedelta(days=1)).label("uses_yesterday"),
+            total(uses.day > today - timedelta(days=7)).label("uses_7_days"),
+            func.max(uses.last_used_at).label("last_used_at"),
+        )
+        .select_from(hmac_keys.outerjoin(hmac_key_uses))
+        .group_by(keys.key_id)
+        .order_by(keys.created_at.desc(), keys.key_id.desc())
+    )
 
 
 def _caller(row: Row[Any]) -> Caller:
