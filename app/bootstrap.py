@@ -28,6 +28,7 @@ from app.sagas.runner import SagaRunner
 from app.services.ports import Gateways
 from app.settings import Settings
 from webhooks.drain import Drain
+from webhooks.evidence import EvidenceRoom
 from webhooks.inbox import Inbox
 from webhooks.key_uses import KeyUses
 from webhooks.keyring import Keyring, SenderAccount
@@ -128,7 +129,12 @@ class Container:
     @cached_property
     def refusals(self) -> Refusals:
         """Where refused webhooks are kept."""
-        return Refusals(self.engine, self.clock)
+        return Refusals(self.engine, self.clock, self.evidence)
+
+    @cached_property
+    def evidence(self) -> EvidenceRoom:
+        """What explains why a webhook is refused."""
+        return EvidenceRoom(self.engine, self.vault, self.clock)
 
     @cached_property
     def drain(self) -> Drain:

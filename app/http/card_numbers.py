@@ -4,12 +4,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from app.domain.card_numbers import find_card_numbers
 from app.errors import CardNumberRefused
-
-#: Digits as people and programs write them: bare, or in groups.
-_DIGITS = re.compile(r"[0-9]+(?:[^0-9A-Za-z]{1,3}[0-9]+)*")
-_GROUP = re.compile(r"[0-9]+")
-_LENGTHS = range(13, 20)
 
 #: Merchants make references of these, and some have enough digits in a row.
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -31,21 +27,7 @@ def holds_card_number(text: str) -> bool:
     plain = unicodedata.normalize("NFKC", text)
     if _UUID.fullmatch(plain):
         return False
-    return any(_is_in_groups(digits) for digits in _DIGITS.findall(plain))
-
-
-def _is_in_groups(text: str) -> bool:
-    """Try every run of whole groups: an expiry date beside a number does not hide it."""
-    groups: list[str] = _GROUP.findall(text)
-    for start in range(len(groups)):
-        number = ""
-        for group in groups[start:]:
-            number += group
-            if len(number) >= _LENGTHS.stop:
-                break
-            if len(number) in _LENGTHS and _is_luhn([int(digit) for digit in number]):
-                return True
-    return False
+    return next(find_card_numbers(plain), None) is not None
 
 
 def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:
@@ -61,9 +43,3 @@ def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:
             return
         case _:
             yield path, str(value)
-
-
-def _is_luhn(digits: list[int]) -> bool:
-    """ISO/IEC 7812-1, annex B: every second digit from the right counts twice."""
-    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
