@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "api-key": ("app.cli.accounts", "API keys of the merchant API."),
         "webhook": ("app.cli.webhooks", "Send a signed test webhook."),
         "inbox": ("app.cli.webhooks", "The stored webhooks."),
+        "psp-queue": ("app.cli.psp_queue", "Does the PSP get through, or do we block its queue?"),
         "payment": ("app.cli.payments", "Show a payment with its timeline."),
         "states": ("app.cli.payments", "Draw the transition table."),
         "verify": ("app.cli.payments", "Rebuild every payment from its events and compare."),

@@ -4,7 +4,8 @@ Everything is read from Postgres when it is asked for: every web process tells t
 and no counter is lost with a process. Labels hold no account and no reference.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from flask import Blueprint, Response
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,6 +15,14 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Engine, TextClause, text
 
 from app.clock import Clock
+from app.errors import WebhookRefused
+from app.queries.psp_queue import (
+    last_webhooks,
+    redeliveries_last_hour,
+    refusals_last_hour,
+    refused_webhooks,
+)
+from app.queries.waiting import oldest_orphan_at
 
 _PAYMENTS = text("SELECT state, count(*) FROM payments GROUP BY state")
 _WORK = text("SELECT state, count(*) FROM inbox_work GROUP BY state")
@@ -32,33 +41,10 @@ class _Exporter(Collector):
         self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
+        now = self._clock.now()
         with self._engine.connect() as connection:
-            yield _by_label(connection, "payments", "Payments by flow state.", "state", _PAYMENTS)
-            yield _by_label(
-                connection, "webhooks_waiting", "Stored webhooks not applied.", "state", _WORK
-            )
-            yield _by_label(connection, "breaks_open", "Open breaks by kind.", "kind", _BREAKS)
-            yield self._overdue(
-                connection,
-                "oldest_webhook_overdue_seconds",
-                "How long the oldest unapplied webhook has been due.",
-                _OLDEST_WEBHOOK,
-            )
-            yield self._overdue(
-                connection,
-                "oldest_saga_overdue_seconds",
-                "How long the oldest due saga has waited for a worker.",
-                _OLDEST_SAGA,
-            )
-
-    def _overdue(
-        self, connection: Connection, name: str, what: str, query: TextClause
-    ) -> GaugeMetricFamily:
-        due = connection.execute(query).scalar_one()
-        seconds = 0.0 if due is None else (self._clock.now() - due).total_seconds()
-        gauge = GaugeMetricFamily(f"countersign_{name}", what)
-        gauge.add_metric([], max(seconds, 0.0))
-        return gauge
+            yield from _work(connection, now)
+            yield from _psp_queue(connection, now)
 
 
 def create_blueprint(engine: Engine, clock: Clock) -> Blueprint:
@@ -74,10 +60,82 @@ def create_blueprint(engine: Engine, clock: Clock) -> Blueprint:
     return blueprint
 
 
-def _by_label(
-    connection: Connection, name: str, what: str, label: str, query: TextClause
-) -> GaugeMetricFamily:
+def _work(connection: Connection, now: datetime) -> Iterator[Metric]:
+    """Tell what moves and what waits."""
+    for name, what, label, query in (
+        ("payments", "Payments by flow state.", "state", _PAYMENTS),
+        ("webhooks_waiting", "Stored webhooks not applied.", "state", _WORK),
+        ("breaks_open", "Open breaks by kind.", "kind", _BREAKS),
+    ):
+        counts = {row[0]: row[1] for row in connection.execute(query)}
+        yield _by_label(name, what, label, counts)
+    yield _gauge(
+        "oldest_webhook_overdue_seconds",
+        "How long the oldest unapplied webhook has been due.",
+        _seconds_since(_time(connection, _OLDEST_WEBHOOK), now),
+    )
+    yield _gauge(
+        "oldest_saga_overdue_seconds",
+        "How long the oldest due saga has waited for a worker.",
+        _seconds_since(_time(connection, _OLDEST_SAGA), now),
+    )
+    yield _gauge(
+        "orphans_oldest_seconds",
+        "How long the oldest webhook without its payment has waited for it.",
+        _seconds_since(oldest_orphan_at(connection), now),
+    )
+
+
+def _psp_queue(connection: Connection, now: datetime) -> Iterator[Metric]:
+    """Tell whether the PSP gets through to us."""
+    refused = refused_webhooks(connection, now=now)
+    yield _gauge(
+        "psp_queue_blocked_seconds",
+        "How long the PSP, by what is claimed, has been trying the longest refused webhook.",
+        _seconds_since(refused[0].since if refused else None, now),
+    )
+    yield _gauge(
+        "webhook_redeliveries_last_hour",
+        "Deliveries of webhooks that had been accepted before.",
+        redeliveries_last_hour(connection, now=now),
+    )
+    yield _by_label(
+        "webhooks_refused_last_hour",
+        "Refused deliveries that were kept, by error code; kept within bounds.",
+        "code",
+        dict.fromkeys(_refusal_codes(), 0) | refusals_last_hour(connection, now=now),
+    )
+    heard = [at for at in last_webhooks(connection).values() if at is not None]
+    ages = {"min": max(heard), "max": min(heard)} if heard else {}
+    yield _by_label(
+        "last_webhook_age_seconds",
+        "Time since the last webhook of the account heard of last (min) and of the quietest (max).",
+        "across_accounts",
+        {which: _seconds_since(at, now) for which, at in ages.items()},
+    )
+
+
+def _refusal_codes() -> list[str]:
+    """Return every code of a refusal: one that has not happened is told as 0, not left out."""
+    return [refusal.code for refusal in WebhookRefused.__subclasses__()]
+
+
+def _time(connection: Connection, query: TextClause) -> datetime | None:
+    at: datetime | None = connection.execute(query).scalar_one()
+    return at
+
+
+def _seconds_since(at: datetime | None, now: datetime) -> float:
+    """Return how long ago it was; 0 if it never was, or is to come."""
+    return 0.0 if at is None else max((now - at).total_seconds(), 0.0)
+
+
+def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"countersign_{name}", what, value=value)
+
+
+def _by_label(name: str, what: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
     gauge = GaugeMetricFamily(f"countersign_{name}", what, labels=[label])
-    for value, count in connection.execute(query):
+    for value, count in values.items():
         gauge.add_metric([value], count)
     return gauge

@@ -4,50 +4,33 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from app.queries.ages import age_seconds
 from app.queries.payments import Json
+from app.queries.psp_queue import last_webhooks, refused_webhooks
+from app.queries.waiting import waiting_by_reason
 
 _STATES = text(
     "SELECT state, count(*) AS payments, min(updated_at) AS oldest FROM payments"
     " WHERE merchant_account = :merchant_account GROUP BY state ORDER BY state"
 )
 
-_WORK = text(
-    """
-    SELECT w.state, count(*) AS webhooks, min(i.received_at) AS oldest
-      FROM inbox_work w JOIN webhook_inbox i USING (guid)
-     WHERE i.merchant_account = :merchant_account GROUP BY w.state ORDER BY w.state
-    """
-)
-
-_LAST = text(
-    "SELECT max(received_at) FROM webhook_inbox WHERE merchant_account = :merchant_account"
-)
-
 
 def overview(connection: Connection, *, merchant_account: str, now: datetime) -> Json:
     """Return an account's payments by state, its webhooks that wait, and ages in whole seconds."""
     account = {"merchant_account": merchant_account}
-    last = connection.execute(_LAST, account).scalar_one()
+    waiting = waiting_by_reason(connection, now=now, merchant_account=merchant_account)
+    refused = refused_webhooks(connection, now=now, merchant_account=merchant_account)
+    heard_at = last_webhooks(connection, merchant_account=merchant_account).get(merchant_account)
     return {
         "states": [
             {
                 "state": row.state,
                 "payments": row.payments,
-                "oldest_seconds": _seconds(row.oldest, now),
+                "oldest_seconds": age_seconds(row.oldest, now),
             }
             for row in connection.execute(_STATES, account)
         ],
-        "waiting": [
-            {
-                "state": row.state,
-                "webhooks": row.webhooks,
-                "oldest_seconds": _seconds(row.oldest, now),
-            }
-            for row in connection.execute(_WORK, account)
-        ],
-        "last_webhook_seconds": None if last is None else _seconds(last, now),
+        "waiting": [one.as_json(now) for one in waiting.values() if one.webhooks],
+        "blocked_seconds": age_seconds(refused[0].since, now) if refused else None,
+        "last_webhook_seconds": age_seconds(heard_at, now) if heard_at else None,
     }
-
-
-def _seconds(since: datetime, now: datetime) -> int:
-    return max(int((now - since).total_seconds()), 0)

@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 from app.domain.access import Role
 from app.errors import Unauthenticated
 from app.factory import create_app
-from tests.support.builders import ACCOUNT, a_start, an_item
+from tests.support.builders import ACCOUNT, OTHER_HMAC_KEY, a_start, a_webhook, an_item
 from tests.support.service import Service
 
 
@@ -22,7 +22,7 @@ def sign_in(browser: FlaskClient, service: Service, role: Role = Role.OPERATOR) 
     return key
 
 
-@pytest.mark.parametrize("page", ["/", "/console/", "/console/payments"])
+@pytest.mark.parametrize("page", ["/", "/console/", "/console/payments", "/console/psp-queue"])
 def test_a_stranger_is_asked_to_sign_in(browser: FlaskClient, page: str) -> None:
     answer = browser.get(page, follow_redirects=True)
 
@@ -109,6 +109,64 @@ def test_another_accounts_payment_is_not_there(browser: FlaskClient, service: Se
 
     assert browser.get(f"/console/payments/{payment_id}").status_code == 404
     assert str(payment_id) not in browser.get("/console/payments").text
+
+
+def test_the_psp_queue_is_shown_with_what_blocks_it_and_what_waits(
+    browser: FlaskClient, service: Service
+) -> None:
+    for _again in range(2):
+        service.post_webhook(a_webhook(an_item("CAPTURE"), key=OTHER_HMAC_KEY))
+        service.advance(120)
+    service.deliver(an_item(), an_item())
+    service.execute("UPDATE inbox_work SET state = 'dead', error = 'cannot be applied'")
+    sign_in(browser, service)
+
+    page = browser.get("/console/psp-queue").text
+
+    assert "needs a person" in page
+    assert "invalid signature" in page
+    assert "two webhook configurations rather than retries" in page
+    assert "cannot be applied" in page
+    assert "have been refused for 4 min" in browser.get("/console/").text
+
+
+def test_a_queue_that_moves_is_shown_as_healthy(browser: FlaskClient, service: Service) -> None:
+    sign_in(browser, service)
+
+    assert "None: the queue moves." in browser.get("/console/psp-queue").text
+    assert "have been refused" not in browser.get("/console/").text
+
+
+def test_what_strangers_claim_stays_text(browser: FlaskClient, service: Service) -> None:
+    hostile = "<script>alert(1)</script>"
+    service.deliver(an_item(merchant_reference=hostile))
+    for _again in range(2):
+        service.execute(
+            "INSERT INTO webhook_refusals (code, detail, claimed_account, claimed_event, body,"
+            " received_at) VALUES (:hostile, '', :account, :hostile, '', :at)",
+            hostile=hostile,
+            account=ACCOUNT,
+            at=service.clock.at,
+        )
+    service.execute("UPDATE inbox_work SET error = :error", error=hostile)
+    sign_in(browser, service)
+
+    page = browser.get("/console/psp-queue").text
+
+    assert hostile not in page
+    assert page.count("&lt;script&gt;") == 4
+
+
+def test_another_accounts_queue_is_not_shown(browser: FlaskClient, service: Service) -> None:
+    service.deliver(an_item(merchant_reference="NOT-YOURS"))
+    service.container.accounts.add("OtherECOM", [])
+    key = service.container.accounts.create_api_key("OtherECOM", Role.OPERATOR)
+    browser.post("/console/sign-in", data={"api_key": key})
+
+    page = browser.get("/console/psp-queue").text
+
+    assert "NOT-YOURS" not in page
+    assert ACCOUNT not in page
 
 
 def test_signing_out_ends_the_session(browser: FlaskClient, service: Service) -> None:

@@ -2,7 +2,7 @@
 
 from flask.testing import FlaskClient
 
-from tests.support.builders import an_item
+from tests.support.builders import ACCOUNT, OTHER_HMAC_KEY, a_webhook, an_item
 from tests.support.service import Service
 
 
@@ -26,3 +26,61 @@ def test_metrics_of_an_empty_service_are_zero(client: FlaskClient) -> None:
 
     assert "countersign_oldest_webhook_overdue_seconds 0.0" in answer.text
     assert "countersign_oldest_saga_overdue_seconds 0.0" in answer.text
+    assert "countersign_psp_queue_blocked_seconds 0.0" in answer.text
+    assert "countersign_orphans_oldest_seconds 0.0" in answer.text
+    assert "countersign_last_webhook_age_seconds{" not in answer.text
+
+
+def test_metrics_tell_how_long_the_psp_has_been_refused(
+    client: FlaskClient, service: Service
+) -> None:
+    for _again in range(2):
+        service.post_webhook(a_webhook(key=OTHER_HMAC_KEY))
+        service.advance(120)
+
+    answer = client.get("/metrics")
+
+    assert "countersign_psp_queue_blocked_seconds 240.0" in answer.text
+    assert 'countersign_webhooks_refused_last_hour{code="invalid_signature"} 2.0' in answer.text
+    assert (
+        'countersign_webhooks_refused_last_hour{code="unknown_merchant_account"} 0.0' in answer.text
+    )
+
+
+def test_metrics_tell_redeliveries_and_the_age_of_the_last_webhook(
+    client: FlaskClient, service: Service
+) -> None:
+    service.container.accounts.add("OtherECOM", [OTHER_HMAC_KEY])
+    service.post_webhook(
+        a_webhook(an_item("CAPTURE", merchant_account="OtherECOM"), key=OTHER_HMAC_KEY)
+    )
+    service.advance(60)
+    service.deliver(an_item(), an_item(), an_item())
+    service.advance(30)
+
+    answer = client.get("/metrics")
+
+    assert "countersign_webhook_redeliveries_last_hour 2.0" in answer.text
+    assert 'countersign_last_webhook_age_seconds{across_accounts="min"} 30.0' in answer.text
+    assert 'countersign_last_webhook_age_seconds{across_accounts="max"} 90.0' in answer.text
+
+
+def test_metrics_tell_how_long_the_oldest_orphan_has_waited(
+    client: FlaskClient, service: Service
+) -> None:
+    service.deliver(an_item())
+    service.execute(
+        "UPDATE inbox_work SET state = 'parked', awaits_account = :account,"
+        " awaits_psp_reference = 'P1'",
+        account=ACCOUNT,
+    )
+    service.advance(75)
+
+    assert "countersign_orphans_oldest_seconds 75.0" in client.get("/metrics").text
+
+
+def test_metrics_name_no_account(client: FlaskClient, service: Service) -> None:
+    service.deliver(an_item())
+    service.post_webhook(a_webhook(key=OTHER_HMAC_KEY))
+
+    assert ACCOUNT not in client.get("/metrics").text

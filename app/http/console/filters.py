@@ -3,8 +3,7 @@
 from flask import Flask
 
 from app.domain.money import Money
-
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+from app.queries.ages import as_age
 
 
 def register_filters(flask_app: Flask) -> None:
@@ -16,11 +15,3 @@ def register_filters(flask_app: Flask) -> None:
 def as_money(amount_minor: int, currency: str) -> str:
     """Write an amount in minor units for people: ``125.00 EUR``."""
     return str(Money(amount_minor, currency))
-
-
-def as_age(seconds: int) -> str:
-    """Write an age in its largest unit: ``3 min``."""
-    for size, name in _UNITS:
-        if seconds >= size:
-            return f"{seconds // size} {name}"
-    return f"{seconds} s"

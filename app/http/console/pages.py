@@ -1,7 +1,8 @@
-"""The console's pages: sign in with an API key, the overview, the payments, one payment's timeline.
+"""The console's pages: the overview, the payments, one payment's timeline, the PSP's queue.
 
-A page shows what the signed-in key may see: its own merchant account. The session is a signed
-cookie that scripts can't read and other sites can't send; it holds the key's id, never the key.
+One signs in with an API key. A page shows what the key may see: its own merchant account. The
+session is a signed cookie that scripts can't read and other sites can't send; it holds the key's
+id, never the key.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,9 @@ from app.http.schemas import is_printable
 from app.queries.breaks import open_breaks
 from app.queries.overview import overview
 from app.queries.payments import PaymentFilter, get_payment, list_payments
+from app.queries.psp_queue import psp_queue
 from app.queries.timeline import timeline
+from app.queries.waiting import waiting_webhooks
 
 #: Who may look. A checkout's own key is for machines.
 VIEWERS = frozenset({Role.OPERATOR, Role.APPROVER, Role.AUDITOR})
@@ -98,6 +101,7 @@ class Console:
         blueprint.post("/console/sign-out", endpoint="sign_out")(self.sign_out)
         blueprint.get("/console/payments", endpoint="payments")(self.payments)
         blueprint.get("/console/payments/<uuid:payment_id>", endpoint="payment")(self.payment)
+        blueprint.get("/console/psp-queue", endpoint="psp_queue")(self.psp_queue)
         return blueprint
 
     def sign_in(self) -> str:
@@ -166,6 +170,17 @@ class Console:
             history = timeline(connection, payment_id)
         return render_template(
             "console/payment.html", caller=caller, payment=found, items=history["items"]
+        )
+
+    def psp_queue(self) -> str:
+        """Show whether the PSP gets through, and the webhooks that wait."""
+        caller = self._viewer()
+        account = caller.merchant_account
+        with self.engine.connect() as connection:
+            queue = psp_queue(connection, now=self.clock.now(), merchant_account=account)
+            waiting = waiting_webhooks(connection, merchant_account=account)
+        return render_template(
+            "console/psp_queue.html", caller=caller, queue=queue, waiting=waiting
         )
 
     def _viewer(self) -> Caller:
