@@ -1,5 +1,6 @@
 """The web process: gunicorn around the Flask application."""
 
+import logging
 from typing import Any
 
 from flask import Flask
@@ -8,18 +9,22 @@ from gunicorn.app.base import BaseApplication
 from app.bootstrap import Container
 from app.factory import create_app
 from app.logs import configure_logs
-from app.settings import Settings
+from app.settings import Settings, horizon_warnings
 
 #: Idle connections stay open this long, so that a caller's next request costs no handshake.
 KEEPALIVE_SECONDS = 30
 #: Requests under way may finish for this long after SIGTERM.
 GRACEFUL_SECONDS = 10
 
+_log = logging.getLogger(__name__)
+
 
 def web_application(settings: Settings | None = None) -> Flask:
     """Build the application of one web process, from the environment if no settings are given."""
     configure_logs("web")
     settings = settings or Settings.load()
+    for warning in horizon_warnings(settings):
+        _log.warning(warning)
     container = Container(settings, role="web", pool_size=max(4, settings.web_threads // 2))
     return create_app(container)
 

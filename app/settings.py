@@ -21,7 +21,14 @@ ENV_FILE = "up.env"
 #: Settings that carry the names of their whole field, without our prefix.
 _BARE_NAMES = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
 
+#: The PSP retries a webhook for so long (psp-webhooks.md section 4).
+PSP_RETRY_DAYS = 30
+
+#: A webhook that is known for so long is known until the PSP has given up, with days to spare.
+INBOX_DAYS_SAFE = 35
+
 Seconds = Annotated[int, Field(ge=1)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
 
 
 class Settings(BaseModel):
@@ -58,6 +65,20 @@ class Settings(BaseModel):
         60,
         ge=0,
         description="How long a webhook waits for its payment before the payment is `external`.",
+    )
+    inbox_days: Days = Field(
+        400,
+        description="How long a processed webhook is kept, and known again, after its last"
+        " delivery; less than 35 is warned about.",
+    )
+    seen_days: Days = Field(
+        35,
+        description="How long Redis remembers that a webhook is stored; less than 30 is warned"
+        " about.",
+    )
+    refusals_days: Days = Field(90, description="How long a refused webhook is kept.")
+    idempotency_days: Days = Field(
+        30, description="How long the answer to an `Idempotency-Key` is kept."
     )
     body_bytes_max: int = Field(1024 * 1024, ge=1024, description="Largest request body, bytes.")
     psp_url: str = Field(
@@ -140,6 +161,26 @@ class Settings(BaseModel):
     def derived_secret(self, purpose: str) -> bytes:
         """Return 32 bytes for one purpose: the same in every process that has the newest key."""
         return hmac.digest(self.master_keys[0].encode(), purpose.encode(), "sha256")
+
+
+def horizon_warnings(settings: Settings) -> list[str]:
+    """Tell which settings let a webhook be forgotten while the PSP still retries it.
+
+    They are allowed: a test system may want them. A webhook that Postgres forgot counts as new when
+    it comes again; one that only Redis forgot costs a look into Postgres.
+    """
+    warnings = []
+    if settings.inbox_days < INBOX_DAYS_SAFE:
+        warnings.append(
+            f"COUNTERSIGN_INBOX_DAYS is {settings.inbox_days}, less than {INBOX_DAYS_SAFE}: the PSP"
+            f" retries for {PSP_RETRY_DAYS} days, and a webhook that was forgotten counts as new"
+        )
+    if settings.seen_days < PSP_RETRY_DAYS:
+        warnings.append(
+            f"COUNTERSIGN_SEEN_DAYS is {settings.seen_days}: the PSP retries for {PSP_RETRY_DAYS}"
+            " days, and the later retries are found in Postgres only, which is slower"
+        )
+    return warnings
 
 
 def variable(field: str) -> str:

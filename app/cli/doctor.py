@@ -1,7 +1,9 @@
-"""``doctor``: one line a check; exit 0 if all pass."""
+"""``doctor``: one line a check: ok, warn or FAIL; exit 0 if none fails."""
 
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from enum import StrEnum
 
 import click
 from sqlalchemy import text
@@ -9,32 +11,47 @@ from sqlalchemy import text
 from app.bootstrap import Container
 from app.cli.options import container
 from app.cli.output import as_json_option, print_json
+from app.cli.retention import retention_of
 from app.errors import CountersignError
-from app.persistence.seen import REMEMBER_SECONDS
+from app.settings import PSP_RETRY_DAYS, horizon_warnings
 from migrations import check as check_schema
 
 #: The database's clock and ours may differ by this much before timers and leases suffer.
 CLOCK_SKEW_SECONDS_MAX = 2.0
+
+#: Rows that should have gone so long ago mean that retention does not run, or can't keep up.
+RETENTION_LATE = timedelta(days=7)
+
+#: Rows of a table that are looked at for those.
+RETENTION_LOOKS = 10_000
+
+
+class Level(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "FAIL"
 
 
 class CheckFailed(CountersignError):
     """A check failed."""
 
 
-#: The PSP retries a webhook for this long (psp-webhooks.md section 4).
-PSP_RETRY_SECONDS = 30 * 24 * 3600
+class CheckWarned(CountersignError):
+    """The service works, and something should be seen to."""
 
 
 @click.command()
 @as_json_option
 def doctor(*, as_json: bool) -> None:
-    """Check settings, both stores, the schema, the clock, horizons and keys. Exit 0 if all pass."""
+    """Check settings, stores, schema, clock, horizons, retention and keys. Exit 0 if none fails."""
     rows = list(_examine())
     if as_json:
         print_json(rows)
     else:
         for row in rows:
-            click.echo(f"{'ok  ' if row['ok'] else 'FAIL'}  {row['check']}: {row['found']}")
+            click.echo(f"{row['level']:4}  {row['check']}: {row['found']}")
     sys.exit(0 if all(row["ok"] for row in rows) else 1)
 
 
@@ -42,14 +59,21 @@ def _examine() -> Iterator[dict[str, object]]:
     try:
         wired = container()
     except CountersignError as error:
-        yield {"check": "settings", "ok": False, "found": _first_line(error)}
+        yield _row("settings", Level.FAIL, _first_line(error))
         return
-    yield {"check": "settings", "ok": True, "found": "complete"}
+    yield _row("settings", Level.OK, "complete")
     for name, check in _CHECKS:
         try:
-            yield {"check": name, "ok": True, "found": check(wired)}
+            yield _row(name, Level.OK, check(wired))
+        except CheckWarned as warning:
+            yield _row(name, Level.WARN, _first_line(warning))
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the finding
-            yield {"check": name, "ok": False, "found": _first_line(error)}
+            yield _row(name, Level.FAIL, _first_line(error))
+
+
+def _row(check: str, level: Level, found: str) -> dict[str, object]:
+    """Return one line; ``ok`` says that nothing failed, so that a warning is ok."""
+    return {"check": check, "level": level.value, "ok": level is not Level.FAIL, "found": found}
 
 
 def _postgres(wired: Container) -> str:
@@ -76,17 +100,45 @@ def _redis(wired: Container) -> str:
     return "answers"
 
 
-def _horizons(_wired: Container) -> str:
+def _horizons(wired: Container) -> str:
     """How long a webhook is known again: longer than the PSP retries."""
-    if REMEMBER_SECONDS < PSP_RETRY_SECONDS:
-        raise CheckFailed("Redis forgets webhooks before the PSP stops retrying them")
-    return f"Redis {REMEMBER_SECONDS // 86400} days, Postgres for ever; the PSP retries for 30 days"
+    settings = wired.settings
+    if warnings := horizon_warnings(settings):
+        raise CheckWarned("; ".join(warnings))
+    return (
+        f"Redis {settings.seen_days} days, Postgres {settings.inbox_days};"
+        f" the PSP retries for {PSP_RETRY_DAYS}"
+    )
+
+
+def _retention(wired: Container) -> str:
+    """Tell whether what should have gone days ago is gone."""
+    planned = retention_of(wired).plan(
+        as_of=wired.clock.now() - RETENTION_LATE, rows_max=RETENTION_LOOKS
+    )
+    late = [one.table for one in planned if one.rows]
+    if late:
+        raise CheckWarned(
+            f"rows of {', '.join(late)} should have gone {RETENTION_LATE.days} days ago:"
+            " does `countersign retention` run every night?"
+        )
+    return "nothing is late to go"
 
 
 def _secrets(wired: Container) -> str:
     """Open every stored secret: a master key that was lost shows here, not at a webhook."""
     count = sum(len(wired.accounts.live_keys(name)) for name in wired.accounts.names())
     return f"open all {count} live HMAC keys"
+
+
+def _rotation(wired: Container) -> str:
+    """Tell whether the older master keys may be taken out of the settings."""
+    count = wired.accounts.secrets_under_old_keys()
+    if count:
+        raise CheckWarned(
+            f"{count} secrets need an older one: run `countersign merchant reencrypt`"
+        )
+    return "the newest opens every secret"
 
 
 def _accounts(wired: Container) -> str:
@@ -107,6 +159,8 @@ _CHECKS: tuple[tuple[str, Callable[[Container], str]], ...] = (
     ("clock", _clock),
     ("redis", _redis),
     ("horizons", _horizons),
+    ("retention", _retention),
     ("encryption keys", _secrets),
+    ("master key", _rotation),
     ("merchant accounts", _accounts),
 )

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "payment": ("app.cli.payments", "Show a payment with its timeline."),
         "states": ("app.cli.payments", "Draw the transition table."),
         "verify": ("app.cli.payments", "Rebuild every payment from its events and compare."),
+        "retention": ("app.cli.retention", "Delete what is older than its horizon."),
         "reconcile": ("app.cli.reconcile", "Find what is stuck; list the breaks."),
     }
 )

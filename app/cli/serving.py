@@ -1,11 +1,12 @@
 """``up``, ``web``, ``worker`` and ``migrate``: the processes."""
 
+import logging
 from pathlib import Path
 
 import click
 
 from app import failpoints
-from app.settings import Settings, process_environment
+from app.settings import Settings, horizon_warnings, process_environment
 
 
 @click.command()
@@ -57,6 +58,8 @@ def worker() -> None:
     _arm_failpoints()
     configure_logs("worker")
     settings = Settings.load()
+    for warning in horizon_warnings(settings):
+        logging.getLogger(__name__).warning(warning)
     Worker(Container(settings, role="worker", pool_size=settings.saga_threads + 2)).run()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import InvalidSettings
-from app.settings import Settings, read_env_file, variable
+from app.settings import Settings, horizon_warnings, read_env_file, variable
 
 REQUIRED: Mapping[str, str] = {
     "DATABASE_URL": "postgresql://user:pgsecret@db/countersign",
@@ -176,3 +176,39 @@ def test_every_setting_has_a_name_and_a_description(field: str) -> None:
 
     assert name in {"DATABASE_URL", "REDIS_URL"} or name.startswith("COUNTERSIGN_")
     assert Settings.model_fields[field].description
+
+
+def warnings_of(**days: str) -> list[str]:
+    return horizon_warnings(Settings.from_env({**REQUIRED, **days}))
+
+
+def test_default_horizons_are_safe() -> None:
+    assert warnings_of() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "short", "safe"),
+    [("COUNTERSIGN_INBOX_DAYS", "34", "35"), ("COUNTERSIGN_SEEN_DAYS", "29", "30")],
+)
+def test_horizon_shorter_than_the_psp_retries_is_allowed_and_warned_about(
+    name: str, short: str, safe: str
+) -> None:
+    [warning] = warnings_of(**{name: short})
+
+    assert name in warning
+    assert "30 days" in warning
+    assert warnings_of(**{name: safe}) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "COUNTERSIGN_INBOX_DAYS",
+        "COUNTERSIGN_SEEN_DAYS",
+        "COUNTERSIGN_REFUSALS_DAYS",
+        "COUNTERSIGN_IDEMPOTENCY_DAYS",
+    ],
+)
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "1000000000"])
+def test_horizon_is_a_number_of_days_that_can_be_subtracted(name: str, value: str) -> None:
+    assert name in problems_of({**REQUIRED, name: value})
