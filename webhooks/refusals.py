@@ -151,7 +151,7 @@ def _event(claim: Claim) -> str | None:
 
 
 #: What `countersign webhook refusals` shows, newest first.
-LIST_SQL = text(
+LIST_REFUSALS_SQL = text(
     """
     SELECT refusal_id, received_at, code, claimed_event, claimed_account, remote_address,
            jsonb_path_query_first(
@@ -159,5 +159,14 @@ LIST_SQL = text(
       FROM webhook_refusals
      ORDER BY refusal_id DESC
      LIMIT :limit
+    """
+)
+
+#: What `countersign webhook explain --refusal` reads.
+SHOW_REFUSAL_SQL = text(
+    """
+    SELECT received_at, code, detail, scheme, claimed_account, claimed_event, claimed_guid,
+           remote_address, diagnosis, body
+      FROM webhook_refusals WHERE refusal_id = :refusal_id
     """
 )
