@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "doctor": ("app.cli.doctor", "Check settings, stores, schema and keys."),
         "merchant": ("app.cli.accounts", "Merchant accounts and their HMAC keys."),
         "api-key": ("app.cli.accounts", "API keys of the merchant API."),
-        "webhook": ("app.cli.webhooks", "Send a signed test webhook."),
+        "webhook": ("app.cli.webhooks", "Send a signed test webhook; explain refused ones."),
         "inbox": ("app.cli.webhooks", "The stored webhooks."),
         "psp-queue": ("app.cli.psp_queue", "Does the PSP get through, or do we block its queue?"),
         "payment": ("app.cli.payments", "Show a payment with its timeline."),
