@@ -17,6 +17,9 @@ from app.domain.psp_retries import RETRY_HORIZON
 from app.errors import InvalidFields
 from app.persistence.accounts import StoredHmacKey, hmac_key_of
 
+#: A key that is still in use so shortly before it expires is warned of.
+EXPIRES_SOON = timedelta(days=7)
+
 
 @click.group()
 def merchant() -> None:
@@ -196,6 +199,8 @@ def list_keys(account: str, *, as_json: bool) -> None:
     The check value is what the PSP's customer area shows of the key. Uses are verified webhooks by
     UTC day. An old key that is not used any more has fallen silent.
     """
+    wired = container()
+    keys = wired.accounts.keys(account)
     rows = [
         {
             "check_value": stored.check_value,
@@ -207,9 +212,10 @@ def list_keys(account: str, *, as_json: bool) -> None:
             "uses_7_days": stored.uses_7_days,
             "last_used_at": stored.last_used_at,
         }
-        for stored in container().accounts.keys(account)
+        for stored in keys
     ]
     print_rows(rows, as_json=as_json, empty=f"{account} has no HMAC key")
+    _warn_of_use(keys, expires_before=wired.clock.now() + EXPIRES_SOON)
 
 
 @click.group()
@@ -255,6 +261,17 @@ def revoke(prefix: str) -> None:
     """Make the API key that begins with PREFIX useless at once."""
     container().accounts.revoke_api_key(prefix)
     click.echo(f"revoked {prefix}", err=True)
+
+
+def _warn_of_use(keys: list[StoredHmacKey], *, expires_before: datetime) -> None:
+    """Say which keys are about to expire although webhooks still carry their signature."""
+    for stored in keys:
+        is_used = bool(stored.uses_today or stored.uses_yesterday)
+        if is_used and stored.is_live and stored.expires_at and stored.expires_at < expires_before:
+            _warn(
+                f"key {stored.check_value} expires at {stored.expires_at.isoformat()} and is still "
+                "in use: does the PSP sign with the new one?"
+            )
 
 
 def _warn_of_the_end(account: str, keys: list[StoredHmacKey]) -> None:

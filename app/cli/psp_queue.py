@@ -65,7 +65,8 @@ def _account(account: Json) -> Iterator[str]:
             "(claimed by the sender, not verified)"
         )
         schedule = "the PSP's schedule" if one["is_on_schedule"] else "not the PSP's schedule"
-        yield f"    gaps {_gaps(one['gaps'])}: {schedule}; next try expected {one['next_try_at']}"
+        expected = "was expected" if one["is_overdue"] else "is expected"
+        yield f"    gaps {_gaps(one['gaps'])}: {schedule}; next try {expected} {one['next_try_at']}"
 
 
 def _waiting(row: Json) -> str:

@@ -183,6 +183,7 @@ class RefusedWebhook:
             "gaps": _gaps(self.tries),
             "is_on_schedule": self.is_on_schedule,
             "next_try_at": instant(self.next_try_at),
+            "is_overdue": self.next_try_at < now,
         }
 
 
@@ -319,6 +320,7 @@ def psp_queue(
         "waiting": [one.as_json(now) for one in waiting.values()],
         "redelivered": {
             "within_seconds": int(REDELIVERED_WITHIN.total_seconds()),
+            "looked_at_max": REDELIVERIES_MAX,
             "webhooks": len(redelivered),
             "newest": [one.as_json() for one in redelivered[:LISTED_MAX]],
         },

@@ -282,6 +282,23 @@ def test_keys_are_listed_with_their_uses(countersign: CommandLine) -> None:
     assert row["last_used_at"] is None
 
 
+def test_a_key_that_is_used_shortly_before_it_expires_is_warned_of(
+    countersign: CommandLine, service: Service
+) -> None:
+    service.execute("UPDATE hmac_keys SET expires_at = now() + interval '1 day'")
+    silent = countersign("merchant", "key", "list", ACCOUNT)
+    service.execute(
+        "INSERT INTO hmac_key_uses SELECT key_id, (now() AT TIME ZONE 'UTC')::date, 1, now()"
+        " FROM hmac_keys"
+    )
+
+    used = countersign("merchant", "key", "list", ACCOUNT)
+
+    assert "WARNING" not in silent.err
+    assert f"key {key_check_value(HMAC_KEY)} expires" in used.err
+    assert "still in use" in used.err
+
+
 # --- Basic credentials -----------------------------------------------------------------------
 
 

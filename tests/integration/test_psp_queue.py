@@ -98,6 +98,16 @@ def test_a_webhook_that_is_refused_on_schedule_is_told_with_its_next_try(service
     assert found["is_verified"] is False
 
 
+def test_a_try_that_did_not_come_is_overdue(service: Service) -> None:
+    refuse(service, 0, 120)
+    service.advance(419)
+    [before] = refused(service)
+    service.advance(2)
+    [after] = refused(service)
+
+    assert (before["is_overdue"], after["is_overdue"]) == (False, True)
+
+
 def test_the_queue_of_a_refused_webhook_is_not_healthy(service: Service) -> None:
     refuse(service, 0, 120)
 
