@@ -17,6 +17,7 @@ from app.gateways.fraud import HttpFraudGateway
 from app.gateways.http import HttpGateway
 from app.gateways.mail import SmtpMailGateway
 from app.persistence.accounts import MerchantAccounts
+from app.persistence.batch import SqlBatch
 from app.persistence.direct import DirectConnection
 from app.persistence.encryption import Vault
 from app.persistence.engine import connect
@@ -107,6 +108,15 @@ class Container:
             new_id=new_id,
         )
 
+    def batch(self) -> SqlBatch:
+        """Open a transaction over many payments."""
+        return SqlBatch(
+            self.engine,
+            saga_type=self.saga.name,
+            definition_version=self.saga.version,
+            new_id=new_id,
+        )
+
     @cached_property
     def inbox(self) -> Inbox:
         """Where webhooks are stored."""
@@ -140,7 +150,7 @@ class Container:
     def drain(self) -> Drain:
         """What applies stored webhooks."""
         return Drain(
-            unit_of_work=self.unit_of_work,
+            batch=self.batch,
             clock=self.clock,
             new_id=new_id,
             decision_window_seconds=self.settings.decision_window_seconds,

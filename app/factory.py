@@ -56,5 +56,5 @@ def create_app(container: Container) -> Flask:
         name_request=partial(name_request, new_id=new_id),
         problem=problem_of,
     )
-    flask_app.wsgi_app = receiver.in_front_of(flask_app.wsgi_app)  # type: ignore[method-assign]
+    flask_app.wsgi_app = receiver.in_front_of(flask_app.wsgi_app)  # type: ignore[method-assign,assignment]
     return flask_app

@@ -1,37 +1,46 @@
-"""From the inbox to the payments: one webhook, one transaction, one payment at a time.
+"""From the inbox to the payments: as many webhooks as are due, in one transaction.
 
-The webhook leaves the work list in the transaction that applies it, so that each is applied once
-however often a worker dies. One that can't be applied is put off alone; its neighbours go on.
+The webhooks leave the work list in the transaction that applies them, so that each is applied once
+however often a worker dies. When one of a batch can't be applied, the batch is taken back and each
+is tried alone: it is put off by itself, and its neighbours go on.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import takewhile
+
+from sqlalchemy import Connection
 
 from app import failpoints
 from app.clock import Clock
-from app.domain.money import Money
 from app.domain.payment import Payment
 from app.errors import CountersignError, UnclearNotification
+from app.persistence.batch import PaymentBusy, PaymentName, SqlBatch
 from app.persistence.engine import is_contention, is_unavailable
-from app.persistence.tables import InboxState
-from app.persistence.unit_of_work import SqlUnitOfWork
+from app.persistence.tables import InboxState, Scheme
 from app.services.ports import NewId
 from app.services.record_fact import Statement, adopt_external, record_fact
-from webhooks import inbox, meanings
-from webhooks.inbox import StoredWebhook, Work
+from webhooks import inbox, meanings, notifications, platform
+from webhooks.inbox import PutOff, Work
 from webhooks.meanings import MEANINGS, About, Meaning
-from webhooks.notifications import Notification, find
+from webhooks.notifications import Notification
 
+#: Webhooks in one transaction: enough to share its cost, and done in some hundredths of a second.
+BATCH_MAX = 100
 #: Tries of a webhook that fails for a reason that is not its payment's absence.
 TRIES_MAX = 8
 #: Waits between tries double from the first to the longest.
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
-#: How soon a webhook without its payment is looked at again in its first minute.
-ORPHAN_WAIT = timedelta(seconds=1)
+#: How soon an orphan is looked at again in its first minute. Whoever brings its payment wakes it;
+#: the looks are for a payment that comes at the very moment of the last one.
+ORPHAN_WAIT = timedelta(seconds=0.5)
+ORPHAN_WAIT_MAX = timedelta(seconds=60)
 #: How long a webhook steps back while another transaction holds its payment.
-BUSY_WAIT = timedelta(seconds=1)
+BUSY_WAIT = timedelta(seconds=0.2)
 #: How often a code that this release does not know is looked at again: the next one may know it.
 UNKNOWN_CODE_WAIT = timedelta(days=1)
 
@@ -42,13 +51,47 @@ class Parked(Exception):  # an outcome, not a failure
     """The webhook waits: for its payment, or for a person.
 
     Attributes:
-        wait: How long until it is looked at again; None to double the wait at each look.
+        wait: How long until it is looked at again.
+        awaits: The payment that it waits for, if it is an orphan.
     """
 
-    def __init__(self, why: str, *, wait: timedelta | None = None) -> None:
+    def __init__(self, why: str, *, wait: timedelta, awaits: PaymentName | None = None) -> None:
         """Say why."""
         super().__init__(why)
         self.wait = wait
+        self.awaits = awaits
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A claimed webhook, read.
+
+    Attributes:
+        meaning: None if it is nothing about a payment: a test, or a code that we do not know.
+    """
+
+    work: Work
+    notification: Notification
+    meaning: Meaning | None
+
+    @property
+    def about(self) -> About:
+        """Whose reference it carries."""
+        return self.meaning.about if self.meaning else About.NOTHING
+
+    @property
+    def psp_reference(self) -> str | None:
+        """The payment's PSP reference, if the webhook tells it."""
+        return meanings.payment_reference(self.notification, self.about)
+
+    @property
+    def payment_name(self) -> PaymentName:
+        """How it names its payment."""
+        return PaymentName(
+            merchant_account=self.notification.merchant_account,
+            merchant_reference=meanings.own_reference(self.notification, self.about),
+            psp_reference=self.psp_reference,
+        )
 
 
 class Drain:
@@ -57,7 +100,7 @@ class Drain:
     def __init__(
         self,
         *,
-        unit_of_work: Callable[[], SqlUnitOfWork],
+        batch: Callable[[], SqlBatch],
         clock: Clock,
         new_id: NewId,
         decision_window_seconds: int,
@@ -66,165 +109,198 @@ class Drain:
         """Wire the drain.
 
         Args:
-            unit_of_work: Opens a transaction.
+            batch: Opens a transaction.
             clock: Decides what is due.
             new_id: Makes the ids of external payments.
             decision_window_seconds: See ``record_fact``.
             orphan_grace_seconds: How long a webhook waits for its payment before the payment counts
                 as one that we did not start.
         """
-        self._unit_of_work = unit_of_work
+        self._batch = batch
         self._clock = clock
         self._new_id = new_id
         self._decision_window_seconds = decision_window_seconds
         self._orphan_grace = timedelta(seconds=orphan_grace_seconds)
 
     def run_next(self) -> bool:
-        """Apply the webhook that has been due longest.
+        """Apply the webhooks that have been due longest.
 
         Returns:
             False if none was due.
         """
         now = self._clock.now()
-        with self._unit_of_work() as uow:
-            work = inbox.claim_next(uow.connection, now=now)
-            if work is None:
-                return False
-            try:
-                self._apply(uow, work, now)
-                inbox.finish(uow.connection, work.guid)
-                failpoints.hit("drain.before_commit")
-                uow.commit()
-            except Parked as parked:
-                uow.connection.rollback()
-                wait = parked.wait or _wait(work)
-                self._put_off(uow, work, InboxState.PARKED, str(parked), now + wait)
-            except Exception as error:
-                if is_contention(error):
-                    uow.connection.rollback()
-                    self._put_off_busy(uow, work, now)
-                    return True
-                if is_unavailable(error):
-                    raise  # the store's failure, not the webhook's: it stays due, untried
-                uow.connection.rollback()
-                self._put_off_failed(uow, work, error, now)
-        failpoints.hit("drain.after_commit")
-        return True
+        return self._run(partial(_due, now=now), now)
 
-    def _apply(self, uow: SqlUnitOfWork, work: Work, now: datetime) -> None:
-        stored = inbox.load(uow.connection, work.guid)
-        notification = find(stored.body, work.guid)
-        if notification.is_test:
+    def _run(self, claim: Callable[[Connection], Sequence[Work]], now: datetime) -> bool:
+        with self._batch() as batch:
+            works = claim(batch.connection)
+            try:
+                self.apply(batch, works, now)
+                failpoints.hit("drain.before_commit")
+                batch.commit()
+            except Exception as error:
+                if is_unavailable(error) and not is_contention(error):
+                    raise  # the store's failure, not the webhooks': they stay due, untried
+                batch.connection.rollback()
+                if len(works) == 1:
+                    inbox.put_off(batch.connection, [_failed(works[0], error, now)])
+                    batch.commit()
+                    return True
+                suspects = works
+            else:
+                suspects = ()
+        failpoints.hit("drain.after_commit")
+        for suspect in suspects:
+            self._run(partial(inbox.claim, guids=[suspect.guid]), now)
+        return bool(works)
+
+    def apply(self, batch: SqlBatch, works: Sequence[Work], now: datetime) -> list[PutOff]:
+        """Apply claimed webhooks inside ``batch``, and write everything. The caller commits.
+
+        Returns:
+            Those that stay on the work list, and why.
+        """
+        readings = [_read(work) for work in works]
+        batch.payments.load([one.payment_name for one in readings if one.meaning])
+        put_offs = [put_off for one in readings if (put_off := self._try(batch, one, now))]
+        if any(put_off.awaits for put_off in put_offs):
+            # The payment of an orphan may have come, or got its name, with one of its neighbours.
+            orphans = {put_off.guid for put_off in put_offs if put_off.awaits}
+            put_offs = [one for one in put_offs if one.guid not in orphans]
+            again = [one for one in readings if one.work.guid in orphans]
+            put_offs += [put_off for one in again if (put_off := self._try(batch, one, now))]
+        left = {put_off.guid for put_off in put_offs}
+        inbox.put_off(batch.connection, put_offs)
+        inbox.finish(batch.connection, [work.guid for work in works if work.guid not in left])
+        batch.write(now=now)
+        return put_offs
+
+    def _try(self, batch: SqlBatch, reading: Reading, now: datetime) -> PutOff | None:
+        work = reading.work
+        try:
+            self._apply(batch, reading, now)
+        except PaymentBusy:
+            return PutOff(work.guid, work.state, None, now + BUSY_WAIT, work.attempts)
+        except Parked as parked:
+            due = now + parked.wait
+            return PutOff(
+                work.guid, InboxState.PARKED, str(parked), due, work.attempts, parked.awaits
+            )
+        return None
+
+    def _apply(self, batch: SqlBatch, reading: Reading, now: datetime) -> None:
+        if reading.about is About.NOTHING:
+            _require_known_code(reading)
             return
-        meaning = MEANINGS.get(notification.event_code)
-        if meaning is None:
-            raise Parked(f"unknown event code {notification.event_code}", wait=UNKNOWN_CODE_WAIT)
-        if meaning.about is About.NOTHING:
-            return
-        payment = uow.payments.find_for_update(
-            notification.merchant_account,
-            psp_reference=meanings.payment_reference(notification, meaning.about),
-            merchant_reference=meanings.own_reference(notification, meaning.about),
-        )
+        payment = batch.payments.find(reading.payment_name)
         if payment is None:
-            self._adopt(uow, work, stored, notification, meaning, now=now)
+            self._adopt(batch, reading, now)
             return
-        statement = _statement(work, stored, notification, meaning, payment)
         record_fact(
-            statement,
+            _statement(reading, payment),
             payment,
-            uow=uow,
+            uow=batch,
             now=now,
             decision_window_seconds=self._decision_window_seconds,
         )
 
-    def _adopt(
-        self,
-        uow: SqlUnitOfWork,
-        work: Work,
-        stored: StoredWebhook,
-        notification: Notification,
-        meaning: Meaning,
-        *,
-        now: datetime,
-    ) -> None:
+    def _adopt(self, batch: SqlBatch, reading: Reading, now: datetime) -> None:
         """Park a webhook whose payment is not here; after the grace the payment is external."""
-        age = now - stored.received_at
+        age = now - reading.work.received_at
         if age < self._orphan_grace:
-            # A payment that appears is joined within a second, and an old orphan costs few looks.
-            raise Parked("its payment is not here yet", wait=max(ORPHAN_WAIT, age / 60))
-        reference = meanings.payment_reference(notification, meaning.about)
-        if reference is None or notification.amount is None:
+            raise Parked(
+                "its payment is not here yet",
+                wait=min(max(ORPHAN_WAIT, age / 60), ORPHAN_WAIT_MAX),
+                awaits=reading.payment_name,
+            )
+        amount = reading.notification.amount
+        if reading.psp_reference is None or amount is None:
             raise Parked("it names no payment that could be kept", wait=UNKNOWN_CODE_WAIT)
         adopt_external(
-            _statement(work, stored, notification, meaning, None),
-            merchant_account=notification.merchant_account,
-            merchant_reference=notification.merchant_reference,
-            amount=notification.amount,
-            uow=uow,
+            _statement(reading, None),
+            merchant_account=reading.notification.merchant_account,
+            merchant_reference=reading.notification.merchant_reference,
+            amount=amount,
+            uow=batch,
             now=now,
             new_id=self._new_id,
         )
 
-    def _put_off_failed(
-        self, uow: SqlUnitOfWork, work: Work, error: Exception, now: datetime
-    ) -> None:
-        """Keep a failure apart from the work that it rolled back (architecture.md rule 9)."""
-        what = f"{type(error).__name__}: {error}" if isinstance(error, CountersignError) else ""
-        what = what or type(error).__name__
-        is_last = work.attempts + 1 >= TRIES_MAX
-        state = InboxState.DEAD if is_last else InboxState.NEW
-        _log.exception("webhook not applied", extra={"guid": str(work.guid), "state": state})
-        self._put_off(uow, work, state, what, now + _wait(work))
 
-    @staticmethod
-    def _put_off_busy(uow: SqlUnitOfWork, work: Work, now: datetime) -> None:
-        """Let the others go first while somebody holds the payment; that is no try of its own."""
-        inbox.postpone(uow.connection, work.guid, due=now + BUSY_WAIT)
-        uow.commit()
-
-    @staticmethod
-    def _put_off(
-        uow: SqlUnitOfWork, work: Work, state: InboxState, error: str, due: datetime
-    ) -> None:
-        inbox.put_off(uow.connection, work, state=state, error=error, due=due)
-        uow.commit()
+def _due(connection: Connection, *, now: datetime) -> Sequence[Work]:
+    """Claim what has been due longest. A webhook that failed before is tried alone."""
+    works = inbox.claim_due(connection, now=now, limit=BATCH_MAX)
+    return list(takewhile(lambda work: not _has_failed(work), works)) or works[:1]
 
 
-def _statement(
-    work: Work,
-    stored: StoredWebhook,
-    notification: Notification,
-    meaning: Meaning,
-    payment: Payment | None,
-) -> Statement:
-    if payment is not None and notification.amount is not None:
-        _require_same_currency(notification.amount, payment)
+def _has_failed(work: Work) -> bool:
+    return work.state is InboxState.NEW and work.attempts > 0
+
+
+def _read(work: Work) -> Reading:
+    """Read a stored webhook again.
+
+    Raises:
+        MalformedNotification: It can't be read.
+    """
+    if work.scheme is Scheme.HEADER:
+        notification = platform.find(work.body, work.guid, work.merchant_account)
+    else:
+        notification = notifications.find(work.body, work.guid)
+    meaning = None if notification.is_test else MEANINGS.get(notification.event_code)
+    return Reading(work, notification, meaning)
+
+
+def _require_known_code(reading: Reading) -> None:
+    """Keep a code that nobody knows in sight; platform webhooks have hundreds, and none is ours."""
+    is_foreign = reading.notification.is_test or reading.work.scheme is Scheme.HEADER
+    if reading.meaning is None and not is_foreign:
+        code = reading.notification.event_code
+        raise Parked(f"unknown event code {code}", wait=UNKNOWN_CODE_WAIT)
+
+
+def _statement(reading: Reading, payment: Payment | None) -> Statement:
+    notification, meaning = reading.notification, reading.meaning
+    if meaning is None:
+        raise TypeError("a webhook without a meaning makes no statement")
+    if payment is not None:
+        _require_same_currency(notification, payment)
     try:
-        fact = meanings.fact_of(
-            notification,
-            meaning,
-            payment.funds if payment else None,
-            occurred_at=stored.event_date,
-        )
+        fact = meanings.fact_of(notification, meaning, occurred_at=reading.work.event_date)
     except UnclearNotification as unclear:
         raise Parked(str(unclear), wait=UNKNOWN_CODE_WAIT) from None
     return Statement(
         fact=fact,
         title=notification.event_code,
-        payment_psp_reference=meanings.payment_reference(notification, meaning.about),
-        cause=f"webhook:{work.guid}",
+        payment_psp_reference=reading.psp_reference,
+        cause=f"webhook:{reading.work.guid}",
+        is_redelivery=reading.work.is_again,
     )
 
 
-def _require_same_currency(amount: Money, payment: Payment) -> None:
-    if amount.amount_minor and amount.currency != payment.amount.currency:
+def _require_same_currency(notification: Notification, payment: Payment) -> None:
+    amount = notification.amount
+    if amount and amount.amount_minor and amount.currency != payment.amount.currency:
         raise Parked(
             f"its amount is in {amount.currency}, the payment in {payment.amount.currency}",
             wait=UNKNOWN_CODE_WAIT,
         )
 
 
-def _wait(work: Work) -> timedelta:
-    seconds = min(FIRST_WAIT_SECONDS * 2.0 ** min(work.attempts, 16), LONGEST_WAIT_SECONDS)
-    return timedelta(seconds=seconds)
+def _failed(work: Work, error: Exception, now: datetime) -> PutOff:
+    """Keep a failure apart from the work that it rolled back (architecture.md rule 9)."""
+    if is_contention(error):
+        # Somebody holds what it needs: the others go first, and that is no try of its own.
+        return PutOff(work.guid, work.state, None, now + BUSY_WAIT, work.attempts)
+    what = f"{type(error).__name__}: {error}" if isinstance(error, CountersignError) else ""
+    is_last = work.attempts + 1 >= TRIES_MAX
+    state = InboxState.DEAD if is_last else InboxState.NEW
+    _log.error(
+        "webhook not applied", exc_info=error, extra={"guid": str(work.guid), "state": state}
+    )
+    due = now + timedelta(seconds=_wait_seconds(work.attempts))
+    return PutOff(work.guid, state, what or type(error).__name__, due, work.attempts + 1)
+
+
+def _wait_seconds(attempts: int) -> float:
+    return min(FIRST_WAIT_SECONDS * 2.0 ** min(attempts, 16), LONGEST_WAIT_SECONDS)

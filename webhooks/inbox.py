@@ -1,18 +1,19 @@
 """The inbox: every authentic webhook, once, on disk before it is acknowledged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-import orjson
-from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy import Connection, RowMapping, delete, text
 
 from app import failpoints
 from app.clock import Clock
+from app.persistence.batch import PaymentName
 from app.persistence.direct import DirectConnection
+from app.persistence.recordset import as_rows, update_rows
 from app.persistence.seen import SeenCache
-from app.persistence.tables import InboxState, Scheme, inbox_work, webhook_inbox
+from app.persistence.tables import InboxState, Scheme, inbox_work
 from webhooks.group_commit import GroupCommit
 from webhooks.key_uses import KeyUses
 from webhooks.notifications import Notification
@@ -32,20 +33,40 @@ class Verified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A webhook on the work list, claimed."""
+    """A stored webhook on the work list, claimed, with the latest details that were delivered.
+
+    Attributes:
+        attempts: Tries so far that failed.
+        is_again: It was applied before; a redelivery brought later details.
+    """
 
     guid: UUID
+    state: InboxState
     attempts: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredWebhook:
-    """A webhook as it was stored."""
-
+    is_again: bool
+    merchant_account: str
     body: bytes
     scheme: Scheme
     event_date: datetime
     received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """A webhook that stays on the work list, and why.
+
+    Attributes:
+        due: When it is looked at again.
+        attempts: Tries that failed.
+        awaits: The payment that it waits for, if it is an orphan.
+    """
+
+    guid: UUID
+    state: InboxState
+    error: str | None
+    due: datetime
+    attempts: int
+    awaits: PaymentName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +151,14 @@ class Inbox:
         if not arrivals:
             return set()
         rows = [_row(arrival) for arrival in _in_order(arrivals)]
-        return {guid for (guid,) in self._connection.execute(_STORE, {"rows": _json(rows)})}
+        return {guid for (guid,) in self._connection.execute(_STORE, {"rows": as_rows(rows)})}
 
     def _note(self, arrivals: Sequence[_Arrival], hints: Mapping[UUID, datetime]) -> set[UUID]:
         """Note redeliveries; return those whose webhook is there."""
         if not arrivals:
             return set()
         rows = [_redelivery(arrival, hints.get(arrival.guid)) for arrival in _in_order(arrivals)]
-        return {guid for (guid,) in self._connection.execute(_NOTE, {"rows": _json(rows)})}
+        return {guid for (guid,) in self._connection.execute(_NOTE, {"rows": as_rows(rows)})}
 
     def _remember(self, deliveries: Sequence[_Delivery]) -> None:
         dates: dict[UUID, datetime] = {}
@@ -158,11 +179,11 @@ _STORE = """
             guid, merchant_account, event_code, success, psp_reference, original_reference,
             merchant_reference, body, is_live, scheme, hmac_key_id, event_date, received_at)
         SELECT guid, merchant_account, event_code, success, psp_reference, original_reference,
-               merchant_reference, decode(body, 'hex'), is_live, scheme, hmac_key_id, event_date,
+               merchant_reference, body, is_live, scheme, hmac_key_id, event_date,
                received_at
           FROM json_to_recordset(%(rows)s) AS given (
             guid uuid, merchant_account text, event_code text, success boolean,
-            psp_reference text, original_reference text, merchant_reference text, body text,
+            psp_reference text, original_reference text, merchant_reference text, body bytea,
             is_live boolean, scheme text, hmac_key_id uuid, event_date timestamptz,
             received_at timestamptz)
         ON CONFLICT DO NOTHING
@@ -177,7 +198,7 @@ _STORE = """
 _NOTE = """
     WITH given AS (
         SELECT * FROM json_to_recordset(%(rows)s) AS given (
-            guid uuid, body text, event_date timestamptz, received_at timestamptz)
+            guid uuid, body bytea, event_date timestamptz, received_at timestamptz)
     ), noted AS (
         INSERT INTO webhook_redeliveries (guid, body, event_date, received_at)
         SELECT guid,
@@ -185,13 +206,13 @@ _NOTE = """
                    SELECT FROM webhook_redeliveries later
                     WHERE later.guid = given.guid AND later.body IS NOT NULL
                       AND later.event_date >= given.event_date
-               ) THEN decode(given.body, 'hex') END,
+               ) THEN given.body END,
                given.event_date, given.received_at
           FROM given JOIN webhook_inbox stored USING (guid)
         RETURNING guid, received_at, body IS NOT NULL AS is_latest
     ), work AS (
-        INSERT INTO inbox_work (guid, due)
-        SELECT guid, max(received_at) FROM noted WHERE is_latest GROUP BY guid ORDER BY guid
+        INSERT INTO inbox_work (guid, due, is_again)
+        SELECT guid, max(received_at), true FROM noted WHERE is_latest GROUP BY guid ORDER BY guid
         ON CONFLICT (guid) DO UPDATE
            SET due = excluded.due, state = 'new', attempts = 0, error = NULL
     )
@@ -214,7 +235,7 @@ def _row(arrival: _Arrival) -> dict[str, object]:
         "psp_reference": notification.psp_reference,
         "original_reference": notification.original_reference,
         "merchant_reference": notification.merchant_reference,
-        "body": arrival.delivery.body.hex(),
+        "body": arrival.delivery.body,
         "is_live": notification.is_live,
         "scheme": arrival.item.scheme,
         "hmac_key_id": arrival.item.hmac_key_id,
@@ -229,62 +250,90 @@ def _redelivery(arrival: _Arrival, known: datetime | None) -> dict[str, object]:
     is_latest = is_dated and (known is None or arrival.event_date > known)
     return {
         "guid": arrival.guid,
-        "body": arrival.delivery.body.hex() if is_latest else None,
+        "body": arrival.delivery.body if is_latest else None,
         "event_date": arrival.event_date,
         "received_at": arrival.delivery.received_at,
     }
 
 
-def _json(rows: Sequence[Mapping[str, object]]) -> str:
-    return orjson.dumps(rows).decode()
+def claim_due(connection: Connection, *, now: datetime, limit: int) -> list[Work]:
+    """Lock the webhooks that have been due longest until the transaction ends.
 
-
-def claim_next(connection: Connection, *, now: datetime) -> Work | None:
-    """Lock the webhook that has been due longest until the transaction ends; None if none is free.
-
-    Rows that another worker has locked are skipped. A worker that dies loses its lock with its
-    connection, so that the row is free again at once.
+    Rows that another worker has locked are skipped. A worker that dies loses its locks with its
+    connection, so that the rows are free again at once.
     """
-    work = inbox_work.c
-    claim = (
-        select(work.guid, work.attempts)
-        .where(work.due <= now, work.state != InboxState.DEAD)
-        .order_by(work.due)
-        .limit(1)
-        .with_for_update(skip_locked=True)
+    rows = connection.execute(_CLAIM_DUE, {"now": now, "limit": limit})
+    return [_work(row) for row in rows.mappings()]
+
+
+def claim(connection: Connection, guids: Collection[UUID]) -> list[Work]:
+    """Lock webhooks on the work list, but those that are done or that another worker has."""
+    rows = connection.execute(_CLAIM, {"guids": list(guids)})
+    return [_work(row) for row in rows.mappings()]
+
+
+def finish(connection: Connection, guids: Collection[UUID]) -> None:
+    """Take webhooks off the work list, in the transaction that applied them."""
+    if guids:
+        connection.execute(delete(inbox_work).where(inbox_work.c.guid.in_(guids)))
+
+
+def put_off(connection: Connection, put_offs: Sequence[PutOff]) -> None:
+    """Keep webhooks for another look, or for an operator."""
+    if not put_offs:
+        return
+    rows = [
+        {
+            "guid": one.guid,
+            "state": one.state,
+            "error": one.error,
+            "due": one.due,
+            "attempts": one.attempts,
+            "awaits_account": one.awaits and one.awaits.merchant_account,
+            "awaits_merchant_reference": one.awaits and one.awaits.merchant_reference,
+            "awaits_psp_reference": one.awaits and one.awaits.psp_reference,
+        }
+        for one in put_offs
+    ]
+    connection.execute(_PUT_OFF, {"rows": as_rows(rows)})
+
+
+def _work(row: RowMapping) -> Work:
+    values = dict(row)
+    return Work(
+        **values | {"state": InboxState(values["state"]), "scheme": Scheme(values["scheme"])}
     )
-    row = connection.execute(claim).one_or_none()
-    return Work(**row._asdict()) if row else None
 
 
-def load(connection: Connection, guid: UUID) -> StoredWebhook:
-    """Return a stored webhook. One that can't be read fails alone."""
-    stored = webhook_inbox.c
-    query = select(stored.body, stored.scheme, stored.event_date, stored.received_at).where(
-        stored.guid == guid
-    )
-    return StoredWebhook(**connection.execute(query).one()._asdict())
+_PUT_OFF = update_rows(
+    inbox_work,
+    "guid",
+    [
+        "state",
+        "error",
+        "due",
+        "attempts",
+        "awaits_account",
+        "awaits_merchant_reference",
+        "awaits_psp_reference",
+    ],
+)
 
-
-def finish(connection: Connection, guid: UUID) -> None:
-    """Take the webhook off the work list, in the transaction that applied it."""
-    connection.execute(delete(inbox_work).where(inbox_work.c.guid == guid))
-
-
-def put_off(
-    connection: Connection, work: Work, *, state: InboxState, error: str, due: datetime
-) -> None:
-    """Keep the webhook for another try, or for an operator, with the reason."""
-    connection.execute(
-        update(inbox_work)
-        .where(inbox_work.c.guid == work.guid)
-        .values(state=state, error=error, due=due, attempts=work.attempts + 1)
-    )
-
-
-def postpone(connection: Connection, guid: UUID, *, due: datetime) -> None:
-    """Let the webhook be due later, untried."""
-    connection.execute(update(inbox_work).where(inbox_work.c.guid == guid).values(due=due))
+_WORK = """
+    SELECT w.guid, w.state, w.attempts, w.is_again, i.merchant_account, i.scheme, i.received_at,
+           coalesce(later.body, i.body) AS body,
+           coalesce(later.event_date, i.event_date) AS event_date
+      FROM inbox_work w JOIN webhook_inbox i USING (guid)
+      LEFT JOIN LATERAL (
+        SELECT body, event_date FROM webhook_redeliveries r
+         WHERE r.guid = w.guid AND body IS NOT NULL ORDER BY event_date DESC LIMIT 1
+      ) later ON true
+"""
+_CLAIM_DUE = text(
+    f"{_WORK} WHERE w.due <= :now AND w.state <> 'dead'"
+    " ORDER BY w.due LIMIT :limit FOR UPDATE OF w SKIP LOCKED"
+)
+_CLAIM = text(f"{_WORK} WHERE w.guid = ANY(:guids) ORDER BY w.due FOR UPDATE OF w SKIP LOCKED")
 
 
 #: What `countersign inbox list` shows, newest first.

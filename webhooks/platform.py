@@ -7,6 +7,7 @@ the body's hash is its identity: every byte of it is signed.
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
+from uuid import UUID
 
 import orjson
 
@@ -14,6 +15,8 @@ from app.errors import InvalidSignature, MalformedNotification
 from webhooks import notifications
 from webhooks.guid import guid_of_body
 from webhooks.notifications import Json, Notification
+
+_IS_STANDARD = "notificationItems"
 
 #: Where these families name the account that they are about.
 _ACCOUNT_FIELDS = ("merchantAccount", "merchantAccountCode")
@@ -29,18 +32,35 @@ def parse(body: bytes, signers: Collection[str]) -> list[Notification]:
         MalformedNotification: Not JSON, or neither shape.
         InvalidSignature: An item is of an account whose key did not sign.
     """
+    event = _read(body)
+    if _IS_STANDARD not in event:
+        return [_event(body, event, signers)]
+    items = notifications.parse(body)
+    if not all(item.merchant_account in signers for item in items):
+        raise InvalidSignature("an item is of an account whose key did not sign the body")
+    return items
+
+
+def find(body: bytes, guid: UUID, merchant_account: str) -> Notification:
+    """Return what a stored body says under this GUID, of an account that was found to sign it.
+
+    Raises:
+        MalformedNotification: It says nothing of the kind.
+    """
+    event = _read(body)
+    if _IS_STANDARD in event:
+        return notifications.find(body, guid)
+    return _event(body, event, [merchant_account])
+
+
+def _read(body: bytes) -> Json:
     try:
         event = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise MalformedNotification("the body is not JSON") from None
     if not isinstance(event, dict):
         raise MalformedNotification("the body is not a JSON object")
-    if "notificationItems" in event:
-        items = notifications.parse(body)
-        if not all(item.merchant_account in signers for item in items):
-            raise InvalidSignature("an item is of an account whose key did not sign the body")
-        return items
-    return [_event(body, event, signers)]
+    return event
 
 
 def _event(body: bytes, event: Json, signers: Collection[str]) -> Notification:

@@ -157,14 +157,11 @@ def _read(environ: "WSGIEnvironment", limit: int) -> bytes:
             much is read before we know.
     """
     given = environ.get("CONTENT_LENGTH")
-    if given:
-        length = int(given)
-        if length > limit:
-            raise RequestEntityTooLarge
-        return environ["wsgi.input"].read(length)
-    if not environ.get("wsgi.input_terminated"):
+    if not given and not environ.get("wsgi.input_terminated"):
         return b""
-    body = environ["wsgi.input"].read(limit + 1)
+    if given and int(given) > limit:
+        raise RequestEntityTooLarge
+    body: bytes = environ["wsgi.input"].read(int(given) if given else limit + 1)
     if len(body) > limit:
         raise RequestEntityTooLarge
     return body

@@ -1,26 +1,21 @@
 """Payments and their history in Postgres."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    RowMapping,
-    Select,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, RowMapping, Select, select
 from sqlalchemy.exc import IntegrityError
 
+from app.domain.facts import Fact
 from app.domain.flow import FlowState
-from app.domain.funds import Fact, Funds
+from app.domain.funds import Funds
 from app.domain.history import GENESIS, seal
 from app.domain.money import Money
 from app.domain.payment import CaptureMode, Change, EventKind, Payment, PaymentEvent
 from app.errors import ExternalPaymentExists, MerchantReferenceTaken, PaymentNotFound
+from app.persistence.orphans import wake_orphans
+from app.persistence.recordset import as_rows, insert_rows, update_rows
 from app.persistence.tables import payment_events, payments
 
 
@@ -32,26 +27,15 @@ class SqlPayments:
         self._connection = connection
 
     def add(self, change: Change) -> None:
-        """Insert a new payment with the events that began it.
+        """Insert a new payment with the events that began it, and wake what awaits it.
 
         Raises:
             MerchantReferenceTaken: We started another payment under this reference.
             ExternalPaymentExists: Another worker has just kept this external payment. After either
                 the transaction can't go on.
         """
-        payment = change.payment
-        hashes = list(_seals(GENESIS, payment, 1, change.events))
-        is_ours = change.events[0].kind is EventKind.STARTED
-        row = columns_of(payment, is_ours=is_ours) | {"newest_hash": hashes[-1]}
-        try:
-            self._connection.execute(insert(payments), row)
-        except IntegrityError as error:
-            if "uq_payments_merchant_reference" in str(error.orig):
-                raise MerchantReferenceTaken from None
-            if "uq_payments_external" in str(error.orig):
-                raise ExternalPaymentExists from None
-            raise
-        self._append(payment, 1, change.events, hashes)
+        insert_changes(self._connection, [History(GENESIS, change.payment, change.events)])
+        wake_orphans(self._connection, [change.payment], now=change.at)
 
     def get(self, payment_id: UUID) -> Payment:
         """Load one payment without a lock, to look at.
@@ -70,40 +54,17 @@ class SqlPayments:
         query = select(payments).where(payments.c.payment_id == payment_id)
         return self._one(query.with_for_update())
 
-    def find_for_update(
-        self, merchant_account: str, *, psp_reference: str | None, merchant_reference: str | None
-    ) -> Payment | None:
-        """Find a payment by our reference, else by the PSP's; see the port."""
-        mine = payments.c.merchant_account == merchant_account
-        ways: list[ColumnElement[bool]] = []
-        if merchant_reference:
-            ways.append((payments.c.merchant_reference == merchant_reference) & payments.c.is_ours)
-        if psp_reference:
-            ways.append(payments.c.psp_reference == psp_reference)
-        for way in ways:
-            query = select(payments).where(mine, way).order_by(payments.c.created_at).limit(1)
-            row = self._connection.execute(query.with_for_update()).mappings().one_or_none()
-            if row is not None:
-                return payment_of(row)
-        return None
-
     def save(self, change: Change) -> None:
         """Write the payment and append the events of ``change``. The caller holds the row lock."""
         if not change.events:
             return
         payment = change.payment
-        before = payment.version - len(change.events)
         query = select(payments.c.newest_hash).where(
-            payments.c.payment_id == payment.payment_id, payments.c.version == before
+            payments.c.payment_id == payment.payment_id,
+            payments.c.version == payment.version - len(change.events),
         )
         newest: bytes = self._connection.execute(query).scalar_one()
-        hashes = list(_seals(newest, payment, before + 1, change.events))
-        self._connection.execute(
-            update(payments)
-            .where(payments.c.payment_id == payment.payment_id)
-            .values(_changing_columns(payment) | {"newest_hash": hashes[-1]})
-        )
-        self._append(payment, before + 1, change.events, hashes)
+        update_changes(self._connection, [History(newest, payment, change.events)])
         change.events.clear()
 
     def _one(self, query: Select[Any]) -> Payment:
@@ -112,24 +73,62 @@ class SqlPayments:
             raise PaymentNotFound
         return payment_of(row)
 
-    def _append(
-        self, payment: Payment, first_seq: int, events: list[PaymentEvent], hashes: list[bytes]
-    ) -> None:
-        self._connection.execute(
-            insert(payment_events),
-            [
+
+class History:
+    """A payment, and the events that brought it here from the event with the hash ``newest``."""
+
+    def __init__(self, newest: bytes, payment: Payment, events: Sequence[PaymentEvent]) -> None:
+        """Seal the events, in order; the last one's hash is the payment's newest."""
+        self.payment = payment
+        self.rows: list[Mapping[str, object]] = []
+        for seq, event in enumerate(events, payment.version - len(events) + 1):
+            newest = seal(newest, payment.payment_id, seq, event)
+            self.rows.append(
                 {
                     "payment_id": payment.payment_id,
                     "seq": seq,
                     "kind": event.kind,
                     "cause": event.cause,
                     "data": event.data,
-                    "hash": hash_,
+                    "hash": newest,
                     "at": event.at,
                 }
-                for seq, (event, hash_) in enumerate(zip(events, hashes, strict=True), first_seq)
-            ],
-        )
+            )
+        self.newest_hash = newest
+        self.is_ours = events[0].kind is EventKind.STARTED
+
+
+def insert_changes(connection: Connection, histories: Sequence[History]) -> None:
+    """Insert new payments with their events; for what it raises, see ``SqlPayments.add``."""
+    rows = [
+        columns_of(one.payment, is_ours=one.is_ours) | {"newest_hash": one.newest_hash}
+        for one in histories
+    ]
+    try:
+        connection.execute(_INSERT, {"rows": as_rows(rows)})
+    except IntegrityError as error:
+        if "uq_payments_merchant_reference" in str(error.orig):
+            raise MerchantReferenceTaken from None
+        if "uq_payments_external" in str(error.orig):
+            raise ExternalPaymentExists from None
+        raise
+    _append(connection, histories)
+
+
+def update_changes(connection: Connection, histories: Sequence[History]) -> None:
+    """Update payments whose row locks the caller holds, and append their events."""
+    rows = [
+        _changing_columns(one.payment)
+        | {"payment_id": one.payment.payment_id, "newest_hash": one.newest_hash}
+        for one in histories
+    ]
+    connection.execute(_UPDATE, {"rows": as_rows(rows)})
+    _append(connection, histories)
+
+
+def _append(connection: Connection, histories: Sequence[History]) -> None:
+    rows = [row for one in histories for row in one.rows]
+    connection.execute(_APPEND, {"rows": as_rows(rows)})
 
 
 def payment_of(row: RowMapping | Mapping[str, Any]) -> Payment:
@@ -196,9 +195,21 @@ def _changing_columns(payment: Payment) -> dict[str, object]:
     }
 
 
-def _seals(
-    previous: bytes, payment: Payment, first_seq: int, events: list[PaymentEvent]
-) -> Iterator[bytes]:
-    for seq, event in enumerate(events, first_seq):
-        previous = seal(previous, payment.payment_id, seq, event)
-        yield previous
+_CHANGING = (
+    "psp_reference",
+    "state",
+    "reason",
+    "facts",
+    "funds_status",
+    "authorised",
+    "captured",
+    "refunded",
+    "charged_back",
+    "cancelled",
+    "version",
+    "updated_at",
+    "newest_hash",
+)
+_INSERT = insert_rows(payments, [column.name for column in payments.columns])
+_UPDATE = update_rows(payments, "payment_id", _CHANGING)
+_APPEND = insert_rows(payment_events, [column.name for column in payment_events.columns])

@@ -1,15 +1,17 @@
 """Sagas in Postgres: the claim, the fence and the step records."""
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, ScalarSelect, insert, select, update
+from sqlalchemy import Connection, ScalarSelect, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.flow import REST_STATES
 from app.domain.payment import Payment
 from app.domain.saga import Claim, Direction, SagaStatus, StepRecord, StepStatus
 from app.persistence.payments import payment_of
+from app.persistence.recordset import as_rows, from_rows
 from app.persistence.tables import payments, saga_instances, saga_steps
 from app.services.ports import NewId
 
@@ -52,28 +54,11 @@ class SqlSagas:
 
     def follow(self, payment: Payment, *, now: datetime) -> None:
         """Put the saga where the payment's flow is; breaks a runner's claim."""
-        is_resting = payment.state in REST_STATES
-        self._connection.execute(
-            update(saga_instances)
-            .where(saga_instances.c.payment_id == payment.payment_id)
-            .values(
-                current_step=payment.state,
-                status=SagaStatus.RESTING if is_resting else SagaStatus.RUNNING,
-                due=None if is_resting else now,
-                version=saga_instances.c.version + 1,
-                owner=None,
-                lease_until=None,
-                updated_at=now,
-            )
-        )
+        follow_payments(self._connection, [payment], now=now)
 
     def wake(self, payment_id: UUID, *, now: datetime) -> None:
         """Let the saga look at the payment at once. A running claim stays valid."""
-        self._connection.execute(
-            update(saga_instances)
-            .where(saga_instances.c.payment_id == payment_id, saga_instances.c.due.is_not(None))
-            .values(due=now)
-        )
+        wake_sagas(self._connection, [payment_id], now=now)
 
     def reopen_undo(self, payment_id: UUID) -> None:
         """Let every step be undone once more, as a new decision with new idempotency keys."""
@@ -204,6 +189,43 @@ class SqlSagas:
         self._connection.execute(
             statement.on_conflict_do_update(index_elements=list(row), set_=values)
         )
+
+
+def follow_payments(connection: Connection, followed: Sequence[Payment], *, now: datetime) -> None:
+    """Put each payment's saga where the payment's flow is; see ``SqlSagas.follow``."""
+    rows = [
+        {
+            "payment_id": payment.payment_id,
+            "current_step": payment.state,
+            "status": SagaStatus.RESTING if payment.state in REST_STATES else SagaStatus.RUNNING,
+            "due": None if payment.state in REST_STATES else now,
+            "updated_at": now,
+        }
+        for payment in followed
+    ]
+    connection.execute(_FOLLOW, {"rows": as_rows(rows)})
+
+
+def wake_sagas(connection: Connection, payment_ids: Collection[UUID], *, now: datetime) -> None:
+    """Let each payment's saga look at it at once; see ``SqlSagas.wake``."""
+    saga = saga_instances.c
+    connection.execute(
+        update(saga_instances)
+        .where(saga.payment_id.in_(payment_ids), saga.due.is_not(None))
+        .values(due=now)
+    )
+
+
+_GIVEN = from_rows(saga_instances, ["payment_id", "current_step", "status", "due", "updated_at"])
+_FOLLOW = text(
+    f"""
+    UPDATE saga_instances
+       SET current_step = given.current_step, status = given.status, due = given.due,
+           updated_at = given.updated_at, version = version + 1, owner = NULL, lease_until = NULL
+      FROM {_GIVEN}
+     WHERE saga_instances.payment_id = given.payment_id
+    """  # noqa: S608  # names of our own table
+)
 
 
 def _saga_id_of(payment_id: UUID) -> ScalarSelect[UUID]:

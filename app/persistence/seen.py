@@ -70,7 +70,7 @@ class SeenCache:
                 for guid, date in dates.items():
                     microseconds = (date - _EPOCH) // _MICROSECOND
                     # pipeline.set() takes longer to build this than Redis takes to do it
-                    pipeline.execute_command(
+                    pipeline.execute_command(  # type: ignore[no-untyped-call]
                         "SET", _key(guid), microseconds, "EX", self._remember_seconds
                     )
                 pipeline.execute()
@@ -98,7 +98,7 @@ def _key(guid: UUID) -> bytes:
     return b"countersign:seen:" + guid.bytes
 
 
-def _date(value: bytes) -> datetime | None:
+def _date(value: bytes | str) -> datetime | None:
     """Read a note; what is none of ours is no hint."""
     try:
         return _EPOCH + int(value) * _MICROSECOND

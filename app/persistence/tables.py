@@ -136,6 +136,8 @@ inbox_work = Table(
     Column("state", Text, nullable=False, server_default=InboxState.NEW.value),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("error", Text),
+    # True if it was applied before, and is to be applied again with the details of a redelivery.
+    Column("is_again", Boolean, nullable=False, server_default="false"),
     # What an orphan waits for: whoever brings the payment wakes it.
     Column("awaits_account", Text),
     Column("awaits_merchant_reference", Text),

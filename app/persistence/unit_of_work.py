@@ -49,6 +49,10 @@ class SqlUnitOfWork:
             if is_unavailable(error):
                 raise StoreUnavailable from error
             raise
+        self._open_repositories()
+        return self
+
+    def _open_repositories(self) -> None:
         self.payments = SqlPayments(self.connection)
         self.sagas = SqlSagas(
             self.connection,
@@ -58,7 +62,6 @@ class SqlUnitOfWork:
         )
         self.idempotency = SqlIdempotencyKeys(self.connection)
         self.breaks = SqlBreaks(self.connection, new_id=self._new_id)
-        return self
 
     def __exit__(
         self,

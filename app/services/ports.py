@@ -39,20 +39,6 @@ class PaymentRepository(Protocol):
         """
         ...
 
-    def find_for_update(
-        self, merchant_account: str, *, psp_reference: str | None, merchant_reference: str | None
-    ) -> Payment | None:
-        """Find a payment by our reference, else by the PSP's, and hold its row lock.
-
-        Ours comes first: the PSP's may already belong to an external payment, made of a
-        modification that overtook its authorisation.
-
-        Returns:
-            None if neither is known: the caller parks the notification, since the PSP can be faster
-            than our own commit.
-        """
-        ...
-
     def save(self, change: Change) -> None:
         """Write the payment and append the events of ``change``. The caller holds the row lock."""
         ...

@@ -22,6 +22,9 @@ def upgrade() -> None:
         "webhook_inbox", sa.Column("scheme", sa.Text(), server_default="item", nullable=False)
     )
     op.add_column("webhook_redeliveries", sa.Column("body", sa.LargeBinary(), nullable=True))
+    op.add_column(
+        "inbox_work", sa.Column("is_again", sa.Boolean(), server_default="false", nullable=False)
+    )
     op.add_column("inbox_work", sa.Column("awaits_account", sa.Text(), nullable=True))
     op.add_column("inbox_work", sa.Column("awaits_merchant_reference", sa.Text(), nullable=True))
     op.add_column("inbox_work", sa.Column("awaits_psp_reference", sa.Text(), nullable=True))

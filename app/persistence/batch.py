@@ -1,0 +1,256 @@
+"""Many payments changed in one transaction: loaded together, locked in order, written together.
+
+The use cases see the ports of any transaction. What they write is kept in memory until the batch
+commits; then each table is written by one statement.
+"""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from operator import itemgetter
+from time import sleep
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, select, text
+
+from app.domain.history import GENESIS
+from app.domain.money import Money
+from app.domain.payment import Change, Payment, PaymentEvent
+from app.persistence.breaks import SqlBreaks
+from app.persistence.orphans import wake_orphans
+from app.persistence.payments import (
+    History,
+    SqlPayments,
+    insert_changes,
+    payment_of,
+    update_changes,
+)
+from app.persistence.recordset import as_rows
+from app.persistence.sagas import SqlSagas, follow_payments, wake_sagas
+from app.persistence.tables import payments
+from app.persistence.unit_of_work import SqlUnitOfWork
+from app.services.ports import NewId
+
+#: A payment that somebody else has locked is tried again so often, so soon: a lock is held for a
+#: moment, and a batch that waited in line for one would hold up all its other payments.
+LOCK_TRIES = 4
+LOCK_PAUSE_SECONDS = 0.005
+
+
+class PaymentBusy(Exception):  # an outcome, not a failure
+    """Another transaction has the payment locked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentName:
+    """How a webhook names its payment: by our reference, by the PSP's, or by both."""
+
+    merchant_account: str
+    merchant_reference: str | None
+    psp_reference: str | None
+
+
+@dataclass(slots=True)
+class _Held:
+    """A payment that this batch may change, and what has happened to it so far."""
+
+    payment: Payment
+    newest_hash: bytes
+    before: Payment | None
+    events: list[PaymentEvent] = field(default_factory=list)
+
+    def history(self) -> History:
+        """Seal what happened."""
+        return History(self.newest_hash, self.payment, self.events)
+
+    def has_new_name(self) -> bool:
+        """Tell whether webhooks may await the payment under a name that it did not have before."""
+        return self.before is None or self.before.psp_reference != self.payment.psp_reference
+
+
+class BatchedPayments(SqlPayments):
+    """The payments of a batch, found by the names that webhooks give them."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Hold none yet."""
+        super().__init__(connection)
+        self._held: dict[UUID, _Held] = {}
+        self._busy: set[UUID] = set()
+        self._ours: dict[tuple[str, str], UUID] = {}
+        self._psp: dict[tuple[str, str], UUID] = {}
+
+    def load(self, names: Collection[PaymentName]) -> None:
+        """Load and lock every payment that is named so, in the order of their ids, waiting never.
+
+        A payment that another transaction keeps locked is known, and busy.
+        """
+        rows = as_rows([asdict(name) for name in names])
+        ids = set(self._connection.execute(_FIND, {"rows": rows}).scalars())
+        found = self._lock(ids)
+        self._busy = ids - {row["payment_id"] for row in found}
+        if self._busy:
+            query = select(payments).where(payments.c.payment_id.in_(self._busy))
+            found += self._connection.execute(query).mappings().all()
+        for row in sorted(found, key=itemgetter("created_at"), reverse=True):
+            payment = payment_of(row)
+            held = _Held(payment, newest_hash=row["newest_hash"], before=payment)
+            if row["is_ours"]:
+                self._ours[row["merchant_account"], row["merchant_reference"]] = row["payment_id"]
+            self._hold(held)
+
+    def find(self, name: PaymentName) -> Payment | None:
+        """Return the payment with this name, as it stands in this batch.
+
+        By our reference, else by the PSP's: that may already belong to an external payment, made of
+        a modification that overtook its authorisation.
+
+        Raises:
+            PaymentBusy: It is locked elsewhere.
+        """
+        account = name.merchant_account
+        found = self._ours.get((account, name.merchant_reference or ""))
+        found = found or self._psp.get((account, name.psp_reference or ""))
+        if found is None:
+            return None
+        if found in self._busy:
+            raise PaymentBusy
+        return self._held[found].payment
+
+    def before(self, payment_id: UUID) -> Payment | None:
+        """Return a payment as this batch found it; None if it is new."""
+        return self._held[payment_id].before
+
+    def add(self, change: Change) -> None:
+        """Keep a new payment, with the events that began it, until the batch is written."""
+        held = _Held(change.payment, before=None, newest_hash=GENESIS)
+        held.events += change.events
+        self._hold(held)
+
+    def save(self, change: Change) -> None:
+        """Keep the payment and the events of ``change`` until the batch is written."""
+        held = self._held[change.payment.payment_id]
+        held.payment = change.payment
+        held.events += change.events
+        change.events.clear()
+        self._hold(held)
+
+    def write(self, *, now: datetime) -> None:
+        """Write what was kept, and wake what awaits a payment that has got a name by it.
+
+        Raises:
+            ExternalPaymentExists: See ``SqlPayments.add``.
+        """
+        changed = [held for held in self._held.values() if held.events]
+        new = [held for held in changed if held.before is None]
+        old = [held for held in changed if held.before is not None]
+        if new:
+            insert_changes(self._connection, [held.history() for held in new])
+        if old:
+            update_changes(self._connection, [held.history() for held in old])
+        named = [held.payment for held in changed if held.has_new_name()]
+        wake_orphans(self._connection, named, now=now)
+
+    def _lock(self, ids: set[UUID]) -> list[RowMapping]:
+        found: list[RowMapping] = []
+        left = set(ids)
+        for tries_left in reversed(range(LOCK_TRIES)):
+            query = select(payments).where(payments.c.payment_id.in_(left))
+            query = query.order_by(payments.c.payment_id).with_for_update(skip_locked=True)
+            rows = self._connection.execute(query).mappings().all() if left else []
+            found += rows
+            left -= {row["payment_id"] for row in rows}
+            if left and tries_left:
+                sleep(LOCK_PAUSE_SECONDS)
+        return found
+
+    def _hold(self, held: _Held) -> None:
+        payment = held.payment
+        self._held[payment.payment_id] = held
+        if payment.psp_reference:
+            self._psp[payment.merchant_account, payment.psp_reference] = payment.payment_id
+
+
+class BatchedSagas(SqlSagas):
+    """The sagas of a batch."""
+
+    def __init__(
+        self, connection: Connection, *, saga_type: str, definition_version: int, new_id: NewId
+    ) -> None:
+        """Move none yet."""
+        super().__init__(
+            connection, saga_type=saga_type, definition_version=definition_version, new_id=new_id
+        )
+        self._followed: dict[UUID, Payment] = {}
+        self._woken: set[UUID] = set()
+
+    def follow(self, payment: Payment, *, now: datetime) -> None:  # noqa: ARG002  # the batch's time
+        """Remember to put the saga where the payment's flow is."""
+        self._followed[payment.payment_id] = payment
+
+    def wake(self, payment_id: UUID, *, now: datetime) -> None:  # noqa: ARG002  # the batch's time
+        """Remember to let the saga look at the payment at once."""
+        self._woken.add(payment_id)
+
+    def write(self, *, now: datetime) -> None:
+        """Move the sagas. Their payments are locked."""
+        if self._followed:
+            follow_payments(self._connection, list(self._followed.values()), now=now)
+        if self._woken:
+            wake_sagas(self._connection, self._woken, now=now)
+
+
+class BatchedBreaks(SqlBreaks):
+    """The breaks of a batch: opened last, since their payments may be new."""
+
+    def __init__(self, connection: Connection, *, new_id: NewId) -> None:
+        """Open none yet."""
+        super().__init__(connection, new_id=new_id)
+        self._found: list[tuple[str, Payment, Money]] = []
+
+    def open(self, kind: str, payment: Payment, amount: Money, *, now: datetime) -> None:  # noqa: ARG002
+        """Remember to open a break."""
+        self._found.append((kind, payment, amount))
+
+    def write(self, *, now: datetime) -> None:
+        """Open the breaks."""
+        for kind, payment, amount in self._found:
+            super().open(kind, payment, amount, now=now)
+
+
+class SqlBatch(SqlUnitOfWork):
+    """A unit of work over many payments: begin, ``payments.load``, use cases, ``commit``."""
+
+    payments: BatchedPayments
+    sagas: BatchedSagas
+    breaks: BatchedBreaks
+
+    def _open_repositories(self) -> None:
+        super()._open_repositories()
+        self.payments = BatchedPayments(self.connection)
+        self.sagas = BatchedSagas(
+            self.connection,
+            saga_type=self._saga_type,
+            definition_version=self._definition_version,
+            new_id=self._new_id,
+        )
+        self.breaks = BatchedBreaks(self.connection, new_id=self._new_id)
+
+    def write(self, *, now: datetime) -> None:
+        """Write everything, in the one order of locks: payments, then sagas, then the rest."""
+        self.payments.write(now=now)
+        self.sagas.write(now=now)
+        self.breaks.write(now=now)
+
+
+_FIND = text(
+    """
+    WITH given AS (
+        SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS given (
+            merchant_account text, merchant_reference text, psp_reference text)
+    )
+    SELECT payment_id FROM given JOIN payments USING (merchant_account, merchant_reference)
+     WHERE is_ours
+    UNION
+    SELECT payment_id FROM given JOIN payments USING (merchant_account, psp_reference)
+    """
+)
