@@ -1,11 +1,13 @@
 """Which webhook means which fact, as one table (psp-webhooks.md sections 5 and 7)."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
-from app.domain.funds import Fact, FactKind, Funds
+from app.domain.facts import Fact, FactKind
+from app.domain.funds import Funds
 from app.errors import UnclearNotification
 from webhooks.notifications import Notification
 
@@ -14,6 +16,7 @@ class About(StrEnum):
     """Whose reference a webhook's ``pspReference`` is, which says how it finds its payment."""
 
     PAYMENT = "payment"  #: the payment's own
+    LIFETIME = "lifetime"  #: the payment's own, unless originalReference is
     MODIFICATION = "modification"  #: the modification's; originalReference is the payment's
     VOID = "void"  #: a modification that may know the payment by our reference only
     DISPUTE = "dispute"  #: the dispute's; originalReference may be missing
@@ -32,8 +35,9 @@ class Meaning:
     on_failure: FactKind | None = None
 
 
-_P, _M, _V, _D, _N = (
+_P, _L, _M, _V, _D, _N = (
     About.PAYMENT,
+    About.LIFETIME,
     About.MODIFICATION,
     About.VOID,
     About.DISPUTE,
@@ -46,9 +50,9 @@ MEANINGS = MappingProxyType(
         # event code                        about  success                 failure
         "AUTHORISATION":             Meaning(_P, _K.AUTHORISED,          _K.REFUSED),
         "AUTHORISATION_ADJUSTMENT":  Meaning(_M, _K.ADJUSTED),
-        "PENDING":                   Meaning(_P, _K.PENDING),
-        "OFFER_CLOSED":              Meaning(_P, _K.OFFER_CLOSED),
-        "EXPIRE":                    Meaning(_P, _K.EXPIRED),
+        "PENDING":                   Meaning(_L, _K.PENDING),
+        "OFFER_CLOSED":              Meaning(_L, _K.OFFER_CLOSED),
+        "EXPIRE":                    Meaning(_L, _K.EXPIRED),
         "CANCELLATION":              Meaning(_M, _K.CANCELLED,           _K.CANCEL_REFUSED),
         "TECHNICAL_CANCEL":          Meaning(_V, _K.CANCELLED,           _K.CANCEL_REFUSED),
         "CAPTURE":                   Meaning(_M, _K.CAPTURED,            _K.CAPTURE_REFUSED),
@@ -59,16 +63,18 @@ MEANINGS = MappingProxyType(
         "CHARGEBACK":                Meaning(_D, _K.CHARGED_BACK),
         "CHARGEBACK_REVERSED":       Meaning(_D, _K.CHARGEBACK_REVERSED),
         "SECOND_CHARGEBACK":         Meaning(_D, _K.CHARGED_BACK_AGAIN),
-        # what these two did stands in modification.action: see fact_of
-        "CANCEL_OR_REFUND":          Meaning(_M, _K.CANCELLED,           _K.CANCEL_REFUSED),
-        "REVERSAL":                  Meaning(_M, _K.CANCELLED,           _K.CANCEL_REFUSED),
+        # what these two did is said by modification.action: see fact_of
+        "CANCEL_OR_REFUND":          Meaning(_M, _K.UNSPECIFIED_REVERSAL,
+                                                 _K.UNSPECIFIED_REVERSAL_REFUSED),
+        "REVERSAL":                  Meaning(_M, _K.UNSPECIFIED_REVERSAL,
+                                                 _K.UNSPECIFIED_REVERSAL_REFUSED),
         # on the payment's timeline, without effect on money
         "MANUAL_REVIEW_ACCEPT":              Meaning(_M),
         "MANUAL_REVIEW_REJECT":              Meaning(_M),
         "POSTPONED_REFUND":                  Meaning(_M),
         "PAIDOUT_REVERSED":                  Meaning(_M),
         "VOID_PENDING_REFUND":               Meaning(_M),
-        "HANDLED_EXTERNALLY":                Meaning(_P),
+        "HANDLED_EXTERNALLY":                Meaning(_L),
         "REQUEST_FOR_INFORMATION":           Meaning(_D),
         "NOTIFICATION_OF_FRAUD":             Meaning(_D),
         "NOTIFICATION_OF_CHARGEBACK":        Meaning(_D),
@@ -104,45 +110,59 @@ MEANINGS = MappingProxyType(
 )  # fmt: skip
 """A code without a row is parked: the PSP adds codes at any time, and never has to retry one."""
 
-#: Cancels or refunds, whichever it takes; the item says which (psp-webhooks.md section 5).
+#: What a reversal did, by its modification.action: the meaning that it shares with the plain code.
+#: The action is unsigned and may be missing; CANCEL_OR_REFUND says it otherwise than REVERSAL.
 _REVERSALS = frozenset({"CANCEL_OR_REFUND", "REVERSAL"})
+_DID = MappingProxyType(
+    {
+        "cancel": MEANINGS["CANCELLATION"],
+        "cancelled": MEANINGS["CANCELLATION"],
+        "refund": MEANINGS["REFUND"],
+        "refunded": MEANINGS["REFUND"],
+        "refund cancelled": MEANINGS["VOID_PENDING_REFUND"],
+    }
+)
 
 #: The PSP repeated a capture that had failed (psp-webhooks.md section 5, CAPTURE).
-_RECAPTURED = ("transaction recaptured", "transaction auto-recaptured")
+_RECAPTURED = re.compile(r"transaction (auto[- ]?)?recaptured", re.IGNORECASE)
 
 
 def fact_of(
-    notification: Notification, meaning: Meaning, funds: Funds | None, *, occurred_at: datetime
+    notification: Notification,
+    meaning: Meaning,
+    _funds: Funds | None = None,
+    *,
+    occurred_at: datetime,
 ) -> Fact | None:
     """Return what a verified webhook says about money; None if its code says nothing about it.
+
+    The webhook alone decides, never what is known already: what a reversal without an action did
+    follows from all facts, whenever they come (``FactKind.UNSPECIFIED_REVERSAL``).
 
     Args:
         notification: The webhook.
         meaning: The row of its event code.
-        funds: The payment's funds, which stand in for a missing ``modification.action``; None if
-            the payment is not known yet.
         occurred_at: The event date, or when we received the webhook if it told none.
 
     Raises:
         UnclearNotification: Its code is about money, and it carries no amount, or an action that
             this release does not know.
     """
+    if notification.event_code in _REVERSALS:
+        meaning = _what_the_reversal_did(notification) or meaning
     kind = meaning.on_success if notification.success else meaning.on_failure
     if kind is None:
         return None
     if notification.amount is None:
         raise UnclearNotification("it carries no amount of money")
-    if notification.event_code in _REVERSALS:
-        did = _what_the_reversal_did(notification, kind, funds)
-        if did is None:
-            return None
-        kind = did
+    named = payment_reference(notification, meaning.about)
     return Fact(
         kind=kind,
         reference=notification.psp_reference,
         amount_minor=notification.amount.amount_minor,
         occurred_at=occurred_at,
-        is_repeat=notification.reason.lower() in _RECAPTURED,
+        is_repeat=_RECAPTURED.search(notification.reason) is not None,
+        payment_reference=None if named == notification.psp_reference else named,
     )
 
 
@@ -151,7 +171,7 @@ def payment_reference(notification: Notification, about: About) -> str | None:
     match about:
         case About.PAYMENT:
             return notification.psp_reference
-        case About.DISPUTE:
+        case About.LIFETIME | About.DISPUTE:
             return notification.original_reference or notification.psp_reference
         case About.MODIFICATION | About.VOID:
             return notification.original_reference or None
@@ -159,25 +179,31 @@ def payment_reference(notification: Notification, about: About) -> str | None:
             return None
 
 
+def stub_reference(notification: Notification, about: About) -> str | None:
+    """Return the reference under which a payment that we did not start is kept.
+
+    Returns:
+        None if the webhook does not say for certain which payment it is about: the reference of a
+        dispute that names no other is tried as a payment's, but no payment is made of it.
+    """
+    if about is About.DISPUTE:
+        return notification.original_reference or None
+    return payment_reference(notification, about)
+
+
 def own_reference(notification: Notification, about: About) -> str | None:
     """Return our reference of the payment, unless the webhook carries a modification's."""
-    if about in {About.PAYMENT, About.VOID}:
+    if about in {About.PAYMENT, About.LIFETIME, About.VOID}:
         return notification.merchant_reference or None
     return None
 
 
-def _what_the_reversal_did(
-    notification: Notification, kind: FactKind, funds: Funds | None
-) -> FactKind | None:
-    """Believe the item's action; without one, our own funds; None if it moved no money."""
-    is_captured = funds is not None and funds.captured > 0
-    action = notification.additional("modification.action")
-    match action or ("refund" if is_captured else "cancel"):
-        case "cancel" | "cancelled":
-            return kind
-        case "refund" | "refunded":
-            return FactKind.REFUNDED if notification.success else FactKind.REFUND_REFUSED
-        case "refund cancelled":
-            return None
-        case _:
-            raise UnclearNotification(f"its modification.action is {action!r}")
+def _what_the_reversal_did(notification: Notification) -> Meaning | None:
+    """Believe the item's action; None if it has none."""
+    action = notification.additional("modification.action").strip().lower()
+    if not action:
+        return None
+    try:
+        return _DID[action]
+    except KeyError:
+        raise UnclearNotification(f"its modification.action is {action!r}") from None

@@ -10,8 +10,9 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from app.domain.facts import Fact, FactKind
 from app.domain.flow import FlowEvent, FlowState, next_state
-from app.domain.funds import Fact, FactKind, Funds
+from app.domain.funds import Funds
 from app.domain.money import Money
 from app.errors import IllegalTransition
 

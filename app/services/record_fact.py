@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from app.domain.anomalies import LATE_SUCCESS, STATUS_MISMATCH, Anomaly, anomalies
+from app.domain.facts import Fact, FactKind
 from app.domain.flow import FlowEvent, FlowState
-from app.domain.funds import Fact, FactKind
 from app.domain.money import Money
 from app.domain.payment import CaptureMode, Change, EventKind, Payment, PaymentEvent, begin
 from app.services.ports import NewId, UnitOfWork
@@ -27,7 +28,12 @@ _MONEY_CAME = frozenset({FlowEvent.AUTHORISATION_SUCCEEDED, FlowEvent.CAPTURE_SU
 #: while the capture is.
 _BEFORE_AUTHORISATION = frozenset({FlowState.FRAUD_CHECK, FlowState.PREAUTH, FlowState.DECLINED})
 _NEEDS_COVER = _BEFORE_AUTHORISATION | {FlowState.BOOKING_CONFIRMATION, FlowState.CAPTURE}
-_RELEASES = frozenset({FactKind.CANCELLED, FactKind.EXPIRED})
+_RELEASES = frozenset({FactKind.CANCELLED, FactKind.EXPIRED, FactKind.UNSPECIFIED_REVERSAL})
+
+#: Where nobody acts on a capture that failed: the flow is past its capture, or not ours. A person
+#: is told, since something was sold and no money comes.
+_PAST_ITS_CAPTURE = frozenset({FlowState.EMAIL, FlowState.FIN, FlowState.EXTERNAL})
+_CAPTURE_LOST = frozenset({FactKind.CAPTURE_REFUSED, FactKind.CAPTURE_FAILED})
 
 #: A payment that the fraud check stopped never went to the PSP, so a success is not its own.
 _NEVER_ASKED = frozenset({FlowEvent.FRAUD_CHECK_REFUSED, FlowEvent.FRAUD_CHECK_FAILED})
@@ -42,12 +48,14 @@ class Statement:
         title: What the PSP calls it, for the timeline.
         payment_psp_reference: The payment's PSP reference, if the statement tells it.
         cause: See ``PaymentEvent``.
+        is_redelivery: True if the same statement was recorded before, perhaps with another date.
     """
 
     fact: Fact | None
     title: str
     payment_psp_reference: str | None
     cause: str
+    is_redelivery: bool = False
 
 
 def record_fact(
@@ -61,7 +69,8 @@ def record_fact(
     """Apply a statement to the payment whose row lock the caller holds. The caller commits.
 
     Applying the same statement twice is harmless, and so is any order of statements; that each is
-    applied once is the inbox's promise, and keeps the timeline readable.
+    applied once is the inbox's promise, and keeps the timeline readable. A redelivery that changes
+    nothing leaves no event.
 
     Args:
         statement: What the PSP says.
@@ -70,29 +79,30 @@ def record_fact(
         now: Aware UTC.
         decision_window_seconds: How long after its start a shopper still wants the payment.
     """
+    if statement.is_redelivery and not _is_news(statement.fact, payment):
+        return payment
     change = Change(payment=payment, at=now, cause=statement.cause)
     if statement.fact is None:
         change.add(EventKind.NOTED, {"note": statement.title})
         uow.payments.save(change)
         return change.payment
     change.record_fact(statement.fact, payment_psp_reference=statement.payment_psp_reference)
-    is_news = change.payment.funds != payment.funds
-    if is_news and _is_second_authorisation(payment, statement.fact):
-        _open_break(uow, "DUPLICATE_PSP", change.payment, statement.fact, now)
     event = (
         _flow_event(change.payment, statement.fact, now, decision_window_seconds)
-        if is_news
+        if _is_news_for_the_flow(statement.fact, payment, change.payment)
         else None
     )
     has_moved = event is not None and change.move(event)
+    is_late = has_moved and event is FlowEvent.MONEY_CAME_LATE
     after = change.payment
-    if has_moved and event is FlowEvent.MONEY_CAME_LATE:
+    if is_late:
         uow.sagas.reopen_undo(after.payment_id)
-        _open_break(uow, "LATE_SUCCESS", after, statement.fact, now)
     if has_moved:
         uow.sagas.follow(after, now=now)
     elif after.state is FlowState.COMPENSATING:
         uow.sagas.wake(after.payment_id, now=now)
+    for kind, amount_minor in sorted(_breaks(payment, after, statement.fact, is_late=is_late)):
+        uow.breaks.open(kind, after, Money(amount_minor, after.amount.currency), now=now)
     uow.payments.save(change)
     return after
 
@@ -130,17 +140,35 @@ def adopt_external(
     return change.payment
 
 
-def _open_break(uow: UnitOfWork, kind: str, payment: Payment, fact: Fact, now: datetime) -> None:
-    amount = Money(fact.amount_minor, payment.amount.currency)
-    uow.breaks.open(kind, payment, amount, now=now)
+def _is_news(fact: Fact | None, payment: Payment) -> bool:
+    return fact is not None and payment.funds.with_fact(fact) != payment.funds
 
 
-def _is_second_authorisation(payment: Payment, fact: Fact) -> bool:
-    """The PSP holds money twice for one payment, under two references of its own."""
-    return fact.kind is FactKind.AUTHORISED and any(
-        known.kind is FactKind.AUTHORISED and known.reference != fact.reference
-        for known in payment.funds.facts
+def _breaks(before: Payment, after: Payment, fact: Fact, *, is_late: bool) -> set[Anomaly]:
+    """Return what this fact brought to light, for a person to look at."""
+    found = set(anomalies(after.funds) - anomalies(before.funds))
+    if is_late:
+        # It tells of a capture after the cancellation as well: one break for one event.
+        found = {anomaly for anomaly in found if anomaly[0] != STATUS_MISMATCH}
+        found.add((LATE_SUCCESS, fact.amount_minor))
+    if _is_news(fact, before) and _is_capture_lost(after, fact):
+        found.add((STATUS_MISMATCH, fact.amount_minor))
+    return found
+
+
+def _is_capture_lost(payment: Payment, fact: Fact) -> bool:
+    """Tell whether a capture failed and nobody acts on it."""
+    return (
+        fact.kind in _CAPTURE_LOST
+        and payment.state in _PAST_ITS_CAPTURE
+        and not payment.funds.has_captured(fact.reference)
     )
+
+
+def _is_news_for_the_flow(fact: Fact, before: Payment, after: Payment) -> bool:
+    """What only gives another date to what was told moves no money, and so not the flow."""
+    is_first = not before.funds.tells_of(fact.reference, fact.kind)
+    return is_first or _money(after) != _money(before)
 
 
 def _flow_event(
@@ -167,3 +195,7 @@ def _is_late(payment: Payment, now: datetime, decision_window_seconds: int) -> b
         payment.state is FlowState.DECLINED
         and (now > window_ends or payment.reason in _NEVER_ASKED)
     )
+
+
+def _money(payment: Payment) -> tuple[int, int]:
+    return payment.funds.held, payment.funds.kept

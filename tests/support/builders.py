@@ -63,6 +63,7 @@ def a_fact(
     amount_minor: int = 12500,
     occurred_at: datetime = NOW,
     is_repeat: bool = False,
+    payment_reference: str | None = None,
 ) -> Fact:
     return Fact(
         kind=kind,
@@ -70,6 +71,7 @@ def a_fact(
         amount_minor=amount_minor,
         occurred_at=occurred_at,
         is_repeat=is_repeat,
+        payment_reference=payment_reference,
     )
 
 

@@ -24,6 +24,8 @@ def said(kind: FactKind, amount_minor: int = 12500, *, at: float = 60) -> Fact:
         K.CANCELLED: "CAN",
         K.CANCEL_REFUSED: "CAN",
         K.ADJUSTED: "ADJ",
+        K.UNSPECIFIED_REVERSAL: "REV",
+        K.UNSPECIFIED_REVERSAL_REFUSED: "REV",
     }.get(kind, "PAY")
     return a_fact(kind, reference=reference, amount_minor=amount_minor, occurred_at=later(at))
 
@@ -73,6 +75,17 @@ LIFECYCLE: list[tuple[tuple[Fact, ...], FundsStatus]] = [
     ((*DISPUTED, said(K.CHARGEBACK_REVERSED)), S.CAPTURED),
     ((AUTHORISED, CAPTURED, said(K.CHARGEBACK_REVERSED)), S.CAPTURED),
     ((*DISPUTED, said(K.CHARGEBACK_REVERSED), said(K.CHARGED_BACK_AGAIN)), S.CHARGED_BACK),
+    # an authorisation told again, dated last
+    ((AUTHORISED, CAPTURED, said(K.AUTHORISED, at=999)), S.CAPTURED),
+    ((AUTHORISED, said(K.CANCELLED), said(K.AUTHORISED, at=999)), S.CANCELLED),
+    ((AUTHORISED, said(K.EXPIRED), said(K.AUTHORISED, at=999)), S.EXPIRED),
+    # a reversal that does not say what it did
+    ((AUTHORISED, said(K.UNSPECIFIED_REVERSAL, at=90)), S.CANCELLED),
+    ((AUTHORISED, CAPTURED, said(K.UNSPECIFIED_REVERSAL, at=90)), S.REFUNDED),
+    ((AUTHORISED, CAPTURED, said(K.UNSPECIFIED_REVERSAL_REFUSED, at=90)), S.CAPTURED),
+    # nothing is held by a check of the card alone
+    ((said(K.AUTHORISED, 0),), S.AUTHORISED),
+    ((said(K.AUTHORISED, 0), said(K.CANCELLED, 0)), S.CANCELLED),
 ]
 
 
@@ -102,6 +115,15 @@ def test_expiry_of_an_older_attempt_does_not_name_the_release_of_a_newer_one() -
     facts = (said(K.EXPIRED, at=-5), AUTHORISED, said(K.CANCELLED))
 
     assert Funds.of(facts).status is S.CANCELLED
+
+
+def test_release_of_one_hold_leaves_the_other_authorised() -> None:
+    second = a_fact(K.AUTHORISED, reference="PAY2", occurred_at=later(5))
+    cancelled = a_fact(
+        K.CANCELLED, reference="CAN", occurred_at=later(60), payment_reference="PAY2"
+    )
+
+    assert Funds.of([AUTHORISED, second, cancelled]).status is S.AUTHORISED
 
 
 def test_a_void_of_what_was_only_refused_releases_nothing() -> None:

@@ -1,9 +1,11 @@
 """Each sum of the funds is what contract.md section 5 says it is."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.domain.funds import Fact, FactKind, Funds
-from tests.support.builders import a_fact, later
+from tests.support.builders import PSP_REFERENCE, a_fact, later
 
 K = FactKind
 
@@ -184,3 +186,225 @@ def test_refund_above_the_capture_keeps_nothing_and_never_goes_below() -> None:
 
 def test_capture_above_the_authorisation_holds_nothing_and_never_goes_below() -> None:
     assert funds(a_fact(amount_minor=100), a_capture(amount_minor=900)).held == 0
+
+
+def told_later(fact: Fact) -> Fact:
+    """The same statement, redelivered with the latest date of all."""
+    return replace(fact, occurred_at=later(9999))
+
+
+def test_authorisation_told_again_undoes_no_adjustment() -> None:
+    adjusted = a_fact(K.ADJUSTED, reference="ADJ1", amount_minor=15000, occurred_at=later(5))
+
+    assert funds(a_fact(), adjusted, told_later(a_fact())).authorised == 15000
+
+
+def test_adjustment_counts_whatever_the_date_of_its_authorisation() -> None:
+    adjusted = a_fact(K.ADJUSTED, reference="ADJ1", amount_minor=15000, occurred_at=later(5))
+
+    assert funds(adjusted, told_later(a_fact())).authorised == 15000
+
+
+def test_adjustment_told_again_undoes_no_newer_one() -> None:
+    up = a_fact(K.ADJUSTED, reference="ADJ1", amount_minor=15000, occurred_at=later(5))
+    down = a_fact(K.ADJUSTED, reference="ADJ2", amount_minor=9000, occurred_at=later(6))
+
+    assert funds(a_fact(), up, down, told_later(up)).authorised == 9000
+
+
+@pytest.mark.parametrize("release", [K.CANCELLED, K.EXPIRED])
+def test_authorisation_told_again_undoes_no_release(release: FactKind) -> None:
+    released = a_fact(release, occurred_at=later(60))
+    after = funds(a_fact(), released, told_later(a_fact()))
+
+    assert (after.cancelled, after.held) == (12500, 0)
+
+
+def test_void_told_again_releases_no_later_authorisation() -> None:
+    early = a_fact(K.CANCELLED, reference="CAN1", occurred_at=later(-60))
+
+    assert funds(early, a_fact(), told_later(early)).held == 12500
+
+
+def test_of_two_amounts_under_one_reference_the_later_is_authorised_from_the_first_date_on() -> (
+    None
+):
+    more = a_fact(amount_minor=15000, occurred_at=later(90))
+    released = a_fact(K.CANCELLED, reference="CAN1", occurred_at=later(60))
+
+    assert funds(a_fact(), more).authorised == 15000
+    assert funds(a_fact(), more, told_later(a_fact())).authorised == 15000
+    assert funds(a_fact(), released, more).held == 0
+
+
+def test_last_word_on_a_capture_holds() -> None:
+    yes, no = a_capture(at=60), a_capture(K.CAPTURE_REFUSED, at=90)
+
+    assert funds(yes, no).captured == 0
+    assert funds(yes, no, told_later(yes)).captured == 12500
+
+
+def test_last_word_on_a_refund_holds() -> None:
+    yes, no = a_refund(at=60), a_refund(K.REFUND_REFUSED, at=90)
+
+    assert funds(yes, no).refunded == 0
+    assert funds(yes, no, told_later(yes)).refunded == 12500
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [
+        (a_capture(), a_capture(K.CAPTURE_REFUSED)),
+        (a_refund(at=60), a_refund(K.REFUND_REFUSED, at=60)),
+    ],
+)
+def test_of_two_answers_at_one_instant_the_yes_stands(yes: Fact, no: Fact) -> None:
+    after = funds(yes, no)
+
+    assert after.captured + after.refunded == 12500
+
+
+def test_refund_dated_after_its_failure_stands() -> None:
+    assert funds(a_capture(), a_refund(K.REFUND_FAILED, at=60), a_refund(at=90)).refunded == 12500
+
+
+def test_chargeback_reversed_in_part_takes_the_rest() -> None:
+    assert (
+        funds(a_dispute(K.CHARGED_BACK, 5000), a_dispute(K.CHARGEBACK_REVERSED, 3000)).charged_back
+        == 2000
+    )
+
+
+def test_amounts_of_one_dispute_are_never_added() -> None:
+    again = a_dispute(K.CHARGED_BACK_AGAIN, 13500)  # the fee of an arbitration included
+
+    assert funds(a_dispute(K.CHARGED_BACK), again).charged_back == 13500
+
+
+def a_reversal(at: float = 120, reference: str = "REV1") -> Fact:
+    return a_fact(K.UNSPECIFIED_REVERSAL, reference=reference, occurred_at=later(at))
+
+
+def test_reversal_that_does_not_say_what_it_did_releases_what_is_held() -> None:
+    after = funds(a_fact(), a_reversal())
+
+    assert (after.cancelled, after.refunded, after.held) == (12500, 0, 0)
+
+
+def test_reversal_that_does_not_say_what_it_did_refunds_what_was_captured() -> None:
+    after = funds(a_reversal(), a_capture(), a_fact())
+
+    assert (after.cancelled, after.refunded, after.kept) == (0, 12500, 0)
+
+
+def test_reversal_makes_no_refund_that_is_told_smaller() -> None:
+    assert funds(a_reversal(), a_refund(amount_minor=5000)).refunded == 5000
+
+
+@pytest.mark.parametrize("undone", [K.REFUND_FAILED, K.REFUND_REVERSED])
+def test_reversal_that_failed_gave_nothing_back(undone: FactKind) -> None:
+    failed = a_fact(undone, reference="REV1", occurred_at=later(180))
+
+    assert funds(a_fact(), a_capture(), a_reversal(), failed).refunded == 0
+
+
+@pytest.mark.parametrize(("told", "refunded"), [(K.CANCELLED, 0), (K.REFUNDED, 5000)])
+def test_reversal_did_what_is_told_of_it_later(told: FactKind, refunded: int) -> None:
+    specific = a_fact(told, reference="REV1", amount_minor=5000, occurred_at=later(130))
+
+    assert funds(a_fact(), a_capture(), a_reversal(), specific).refunded == refunded
+
+
+def test_refused_reversal_moves_nothing() -> None:
+    after = funds(a_fact(), a_fact(K.UNSPECIFIED_REVERSAL_REFUSED, reference="REV1"))
+
+    assert (after.cancelled, after.held) == (0, 12500)
+
+
+def test_capture_after_a_refusal_proves_the_hold_that_a_cancellation_released() -> None:
+    refused, cancelled = a_fact(K.REFUSED), a_fact(K.CANCELLED, reference="CAN1")
+
+    assert funds(refused, a_capture(amount_minor=5000), cancelled).cancelled == 7500
+
+
+#: The PSP authorised the payment a second time, under a reference of its own.
+SECOND = a_fact(reference="PAY2", amount_minor=10000, occurred_at=later(5))
+
+
+def of(payment_reference: str, fact: Fact) -> Fact:
+    return replace(fact, payment_reference=payment_reference)
+
+
+def a_cancellation(amount_minor: int = 12500) -> Fact:
+    return a_fact(K.CANCELLED, reference="CAN1", amount_minor=amount_minor, occurred_at=later(60))
+
+
+def test_second_hold_is_held_too_and_the_latest_total_is_authorised() -> None:
+    after = funds(SECOND, a_fact())
+
+    assert (after.held, after.authorised) == (22500, 10000)
+
+
+def test_release_of_one_hold_leaves_the_other() -> None:
+    after = funds(a_fact(), SECOND, of("PAY2", a_cancellation()))
+
+    assert (after.held, after.cancelled) == (12500, 10000)
+
+
+def test_void_by_our_reference_releases_every_hold() -> None:
+    after = funds(a_fact(), SECOND, a_cancellation(amount_minor=0))
+
+    assert (after.held, after.cancelled) == (0, 22500)
+
+
+def test_expiry_of_one_hold_leaves_the_other() -> None:
+    after = funds(a_fact(), SECOND, a_fact(K.EXPIRED, reference="PAY2", occurred_at=later(999)))
+
+    assert (after.held, after.cancelled) == (12500, 10000)
+
+
+def test_expiry_under_a_reference_of_its_own_releases_the_payment_that_it_names() -> None:
+    expired = of(PSP_REFERENCE, a_fact(K.EXPIRED, reference="EXP1", occurred_at=later(999)))
+
+    assert funds(a_fact(), expired).held == 0
+
+
+def test_capture_of_one_hold_takes_nothing_from_the_other() -> None:
+    after = funds(a_fact(), SECOND, of("PAY2", a_capture(amount_minor=10000)))
+
+    assert (after.captured, after.held) == (10000, 12500)
+
+
+def test_adjustment_of_one_hold_leaves_the_other() -> None:
+    up = a_fact(K.ADJUSTED, reference="ADJ1", amount_minor=15000, occurred_at=later(9))
+    after = funds(a_fact(), SECOND, of("PAY2", up))
+
+    assert (after.held, after.authorised) == (27500, 15000)
+
+
+def test_reversal_of_one_hold_leaves_the_other() -> None:
+    after = funds(a_fact(), SECOND, of("PAY2", a_capture(amount_minor=10000)))
+    reversed_ = after.with_fact(of("PAY2", a_reversal()))
+
+    assert (reversed_.held, reversed_.refunded) == (12500, 10000)
+
+
+def test_statement_that_names_no_payment_is_about_the_first_hold() -> None:
+    [first, second] = funds(SECOND, a_capture(), a_fact()).holds
+
+    assert (first.authorised, first.captured) == (12500, 12500)
+    assert (second.authorised, second.captured) == (10000, 0)
+
+
+def test_first_hold_is_the_one_that_was_authorised_first_whatever_its_name() -> None:
+    second = replace(SECOND, reference="0001")
+
+    [first, _second] = funds(second, a_capture(), a_fact()).holds
+
+    assert (first.authorised, first.captured) == (12500, 12500)
+
+
+def test_release_that_names_a_payment_not_yet_authorised_tells_what_was_held() -> None:
+    after = funds(a_fact(), of("PAY2", a_cancellation(amount_minor=10000)))
+
+    assert (after.held, after.cancelled) == (12500, 10000)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.funds import FactKind
+from app.domain.facts import FactKind
 from webhooks.meanings import MEANINGS, About
 
 K, A = FactKind, About
@@ -71,9 +71,9 @@ MONEY = [
     # event code                 about           success                   failure
     ("AUTHORISATION",            A.PAYMENT,      K.AUTHORISED,             K.REFUSED),
     ("AUTHORISATION_ADJUSTMENT", A.MODIFICATION, K.ADJUSTED,               None),
-    ("PENDING",                  A.PAYMENT,      K.PENDING,                None),
-    ("OFFER_CLOSED",             A.PAYMENT,      K.OFFER_CLOSED,           None),
-    ("EXPIRE",                   A.PAYMENT,      K.EXPIRED,                None),
+    ("PENDING",                  A.LIFETIME,     K.PENDING,                None),
+    ("OFFER_CLOSED",             A.LIFETIME,     K.OFFER_CLOSED,           None),
+    ("EXPIRE",                   A.LIFETIME,     K.EXPIRED,                None),
     ("CANCELLATION",             A.MODIFICATION, K.CANCELLED,              K.CANCEL_REFUSED),
     ("TECHNICAL_CANCEL",         A.VOID,         K.CANCELLED,              K.CANCEL_REFUSED),
     ("CAPTURE",                  A.MODIFICATION, K.CAPTURED,               K.CAPTURE_REFUSED),
@@ -84,8 +84,10 @@ MONEY = [
     ("CHARGEBACK",               A.DISPUTE,      K.CHARGED_BACK,           None),
     ("CHARGEBACK_REVERSED",      A.DISPUTE,      K.CHARGEBACK_REVERSED,    None),
     ("SECOND_CHARGEBACK",        A.DISPUTE,      K.CHARGED_BACK_AGAIN,     None),
-    ("CANCEL_OR_REFUND",         A.MODIFICATION, K.CANCELLED,              K.CANCEL_REFUSED),
-    ("REVERSAL",                 A.MODIFICATION, K.CANCELLED,              K.CANCEL_REFUSED),
+    ("CANCEL_OR_REFUND",         A.MODIFICATION, K.UNSPECIFIED_REVERSAL,
+                                                 K.UNSPECIFIED_REVERSAL_REFUSED),
+    ("REVERSAL",                 A.MODIFICATION, K.UNSPECIFIED_REVERSAL,
+                                                 K.UNSPECIFIED_REVERSAL_REFUSED),
 ]  # fmt: skip
 
 WITHOUT_PAYMENT = [
@@ -99,6 +101,18 @@ WITHOUT_PAYMENT = [
     "AUTORESCUE",
     "AUTORESCUE_NEXT_ATTEMPT",
     "CANCEL_AUTORESCUE",
+    "REFUND_WITH_DATA",
+    *PAYOUT,
+]
+
+#: On the payment's timeline, without effect on its money.
+NOTED = [
+    ("MANUAL_REVIEW_ACCEPT", A.MODIFICATION),
+    ("MANUAL_REVIEW_REJECT", A.MODIFICATION),
+    ("POSTPONED_REFUND", A.MODIFICATION),
+    ("PAIDOUT_REVERSED", A.MODIFICATION),
+    ("VOID_PENDING_REFUND", A.MODIFICATION),
+    ("HANDLED_EXTERNALLY", A.LIFETIME),
 ]
 
 
@@ -133,6 +147,18 @@ def test_no_other_row_moves_money(event_code: str) -> None:
 @pytest.mark.parametrize("event_code", DISPUTES)
 def test_every_dispute_code_carries_the_reference_of_the_dispute(event_code: str) -> None:
     assert MEANINGS[event_code].about is A.DISPUTE
+
+
+@pytest.mark.parametrize(("event_code", "about"), NOTED)
+def test_code_that_is_only_noted_finds_its_payment(event_code: str, about: About) -> None:
+    assert MEANINGS[event_code].about is about
+
+
+def test_every_code_belongs_to_one_family() -> None:
+    families = [*(row[0] for row in MONEY), *(row[0] for row in NOTED), *WITHOUT_PAYMENT]
+
+    without_money = set(DISPUTES) - {row[0] for row in MONEY}
+    assert sorted([*families, *without_money]) == sorted(MEANINGS)
 
 
 @pytest.mark.parametrize("event_code", WITHOUT_PAYMENT)
