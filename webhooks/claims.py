@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID
 
+from app.domain.card_numbers import mask_card_numbers
 from webhooks.guid import guid_of_body
 from webhooks.notifications import Notification
 
@@ -93,8 +94,8 @@ def claim_of_body(body: bytes, content: object) -> Claim:
     return Claim(
         merchant_account=_plain(account) or None,
         event_code=_plain(_member(content, "type") or _member(content, "eventType")),
-        psp_reference=_plain(_member(content, "eventId") or _member(data, "id")),
-        guid=guid_of_body(sha256(body).digest()),
+        psp_reference=mask_card_numbers(_plain(_member(content, "eventId") or _member(data, "id"))),
+        guid=guid_of_body(sha256(body).digest()) if isinstance(content, dict) else None,
     )
 
 

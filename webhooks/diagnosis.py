@@ -37,7 +37,7 @@ from webhooks.signatures import signing_string
 #: A JSON webhook carries one item, a SOAP one up to six (psp-webhooks.md section 1).
 ITEMS_MAX = 6
 
-#: Ten times the largest published webhook: every try reads the whole body once for each key.
+#: Far over every published webhook, of 2 KB at most: each try reads all of it once for each key.
 BODY_BYTES_MAX = 32_768
 
 _BODY = "the body"

@@ -282,6 +282,25 @@ def test_no_card_number_is_kept(service: Service, field: str) -> None:
     assert "4111111111111111" not in str(row)
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "x", "eventId": "4111111111111111"},
+        {"type": "x", "data": {"id": "4111111111111111"}},
+        {"type": "4111111111111111", "data": {"merchantAccount": "4111111111111111"}},
+    ],
+)
+@pytest.mark.parametrize("path", ["/webhooks/adyen", PLATFORM])
+def test_no_card_number_is_kept_of_what_an_event_claims(
+    service: Service, path: str, event: Mapping[str, object]
+) -> None:
+    service.client.post(path, data=json.dumps(event).encode())
+
+    row = kept(service)
+    assert b"************1111" in bytes(row["body"])
+    assert "4111111111111111" not in str(row)
+
+
 # Floods
 
 
