@@ -20,7 +20,7 @@ from webhooks.key_trials import Evidence, KnownKey, StoredItem
 #: Of the claimed account, live ones first: two while one is rotated, and those of some years.
 OWN_KEYS_MAX = 20
 
-#: Of everybody, live ones first: opening a key takes some 0.1 ms, and it is tried several times.
+#: Of everybody, live ones first: each is decrypted, and tried several times, for every refusal.
 ANYBODYS_KEYS_MAX = 100
 
 #: A payment has a handful of webhooks of one PSP reference.
