@@ -29,7 +29,7 @@ def create_app(container: Container) -> Flask:
             unit_of_work=container.unit_of_work,
             clock=container.clock,
             new_id=new_id,
-            waiters_max=max(1, container.settings.web_threads // 4),
+            waiters_max=container.settings.web_waiters,
         )
     )
     flask_app.register_blueprint(metrics.create_blueprint(container.engine, container.clock))

@@ -1,4 +1,4 @@
-"""The web process: gunicorn around the Flask application."""
+"""The web process: gunicorn around the Flask application, one greenlet a connection."""
 
 import logging
 from typing import Any
@@ -11,6 +11,9 @@ from app.factory import create_app
 from app.logs import configure_logs
 from app.settings import Settings, horizon_warnings
 
+#: Measured against threads: less of a core for each request, and a thousand connections cost little
+#: (docs/decisions/0012).
+WORKER_CLASS = "gevent"
 #: Idle connections stay open this long, so that a caller's next request costs no handshake.
 KEEPALIVE_SECONDS = 30
 #: Requests under way may finish for this long after SIGTERM.
@@ -25,7 +28,7 @@ def web_application(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.load()
     for warning in horizon_warnings(settings):
         _log.warning(warning)
-    container = Container(settings, role="web", pool_size=max(4, settings.web_threads // 2))
+    container = Container(settings, role="web", pool_size=settings.web_database_connections)
     return create_app(container)
 
 
@@ -43,8 +46,8 @@ class _Server(BaseApplication):
         options: dict[str, Any] = {
             "bind": self._settings.listen,
             "workers": self._settings.web_workers,
-            "threads": self._settings.web_threads,
-            "worker_class": "gthread",
+            "worker_connections": self._settings.web_connections,
+            "worker_class": WORKER_CLASS,
             "keepalive": KEEPALIVE_SECONDS,
             "graceful_timeout": GRACEFUL_SECONDS,
             "timeout": 60,

@@ -47,7 +47,18 @@ class Settings(BaseModel):
     listen: str = Field("127.0.0.1:8000", description="Address that `web` listens on.")
     public_url: str = Field("http://127.0.0.1:8000", description="Where others reach `web`.")
     web_workers: int = Field(2, ge=1, le=64, description="Processes of `web`.")
-    web_threads: int = Field(16, ge=1, le=256, description="Threads of each `web` process.")
+    web_connections: int = Field(
+        1000, ge=10, le=10_000, description="Connections that each `web` process serves at once."
+    )
+    web_database_connections: int = Field(
+        8, ge=2, le=256, description="Connections to Postgres of each `web` process."
+    )
+    web_waiters: int = Field(
+        64,
+        ge=1,
+        le=1000,
+        description="Requests with `Prefer: wait` that may wait at once in each `web` process.",
+    )
     saga_threads: int = Field(8, ge=1, le=256, description="Saga steps at once in one `worker`.")
     poll_milliseconds: int = Field(
         200, ge=10, le=60_000, description="How often an idle `worker` looks for due work."

@@ -42,7 +42,10 @@ def up(port: int, home: Path | None, workers: int, *, no_simulator: bool) -> Non
 @click.command()
 def web() -> None:
     """Serve HTTP with gunicorn."""
-    from app.server import serve  # noqa: PLC0415  # only this process needs it
+    from gevent import monkey  # noqa: PLC0415  # only this process needs it
+
+    monkey.patch_all()  # before what it patches is imported by anything that keeps it
+    from app.server import serve  # noqa: PLC0415
 
     _arm_failpoints()
     serve(Settings.load())

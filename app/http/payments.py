@@ -52,8 +52,8 @@ def create_blueprint(
         unit_of_work: Payments are started in here.
         clock: The time.
         new_id: Makes ids.
-        waiters_max: Requests that may wait at once in this process. The threads that are left take
-            the webhooks that the waiters wait for; a request beyond is answered at once.
+        waiters_max: Requests that may wait at once in this process, each of which looks at the
+            payment now and then; a request beyond is answered at once.
     """
     blueprint = Blueprint("payments", __name__, url_prefix="/payments")
     places = BoundedSemaphore(waiters_max)

@@ -1,5 +1,6 @@
 """How the service connects to Postgres."""
 
+import orjson
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -40,6 +41,7 @@ def connect(database_url: str, *, pool_size: int, application_name: str) -> Engi
             "application_name": application_name,
             "options": session_options(statement_seconds=STATEMENT_SECONDS),
         },
+        json_deserializer=orjson.loads,
         hide_parameters=True,  # they hold mail addresses and references: not for logs
     )
 

@@ -16,20 +16,20 @@ from tests.support.service import Service
 
 
 @pytest.fixture
-def four_threads(service: Service) -> Container:
+def one_waiter(service: Service) -> Container:
     """A web process with room for one waiter."""
     settings = service.container.settings
     return Container(
-        Settings.model_validate(settings.model_dump() | {"web_threads": 4}),
+        Settings.model_validate(settings.model_dump() | {"web_waiters": 1}),
         role="test",
         clock=service.container.clock,
     )
 
 
 def test_a_waiter_beyond_the_bound_is_answered_at_once(
-    service: Service, four_threads: Container
+    service: Service, one_waiter: Container
 ) -> None:
-    flask_app = create_app(four_threads)
+    flask_app = create_app(one_waiter)
     key = service.container.accounts.create_api_key(ACCOUNT, Role.MERCHANT)
     has_begun = Event()
 
@@ -59,7 +59,7 @@ def test_a_waiter_beyond_the_bound_is_answered_at_once(
         assert "Preference-Applied" not in beyond.headers
         assert waiting.result(30).status_code == HTTPStatus.CREATED
         assert waiting.result(30).headers["Preference-Applied"] == "wait=30"
-    four_threads.engine.dispose()
+    one_waiter.engine.dispose()
 
 
 @pytest.mark.parametrize("preference", ['wait="1"', "WAIT=1", "respond-async, wait=1", "wait = 1"])

@@ -45,7 +45,7 @@ def test_all_problems_stand_in_one_message() -> None:
     problems = problems_of(
         {
             "REDIS_URL": "redis://",
-            "COUNTERSIGN_WEB_THREADS": "many",
+            "COUNTERSIGN_WEB_WAITERS": "many",
             "COUNTERSIGN_SMTP_PORT": "70000",
             "COUNTERSIGN_SMTP_TLS": "perhaps",
             "COUNTERSIGN_PSP_API_KEY_FILE": "/nowhere/at/all",
@@ -56,7 +56,7 @@ def test_all_problems_stand_in_one_message() -> None:
     for name in (
         "DATABASE_URL",
         "COUNTERSIGN_ENCRYPTION_KEYS",
-        "COUNTERSIGN_WEB_THREADS",
+        "COUNTERSIGN_WEB_WAITERS",
         "COUNTERSIGN_SMTP_PORT",
         "COUNTERSIGN_SMTP_TLS",
         "COUNTERSIGN_PSP_API_KEY_FILE",
@@ -108,7 +108,7 @@ def test_secret_never_shows(name: str) -> None:
 
 
 def test_problem_does_not_show_the_value() -> None:
-    problems = problems_of({**REQUIRED, "COUNTERSIGN_WEB_THREADS": "s3cret-in-the-wrong-place"})
+    problems = problems_of({**REQUIRED, "COUNTERSIGN_WEB_WAITERS": "s3cret-in-the-wrong-place"})
 
     assert "s3cret" not in problems
 
@@ -143,19 +143,19 @@ def test_file_that_holds_no_text_is_a_problem_like_any_other(tmp_path: Path) -> 
 
 def test_running_instance_is_found_through_its_file(tmp_path: Path) -> None:
     lines = [f"{name}={value}" for name, value in REQUIRED.items()]
-    (tmp_path / "up.env").write_text("\n".join([*lines, "COUNTERSIGN_WEB_THREADS=3"]))
+    (tmp_path / "up.env").write_text("\n".join([*lines, "COUNTERSIGN_WEB_WAITERS=3"]))
 
     settings = Settings.load({"COUNTERSIGN_HOME": str(tmp_path)})
 
-    assert settings.web_threads == 3
+    assert settings.web_waiters == 3
     assert settings.database_url.get_secret_value() == REQUIRED["DATABASE_URL"]
 
 
 def test_environment_wins_over_the_file_of_the_running_instance(tmp_path: Path) -> None:
-    (tmp_path / "up.env").write_text("COUNTERSIGN_WEB_THREADS=3\n")
-    environ = {**REQUIRED, "COUNTERSIGN_HOME": str(tmp_path), "COUNTERSIGN_WEB_THREADS": "5"}
+    (tmp_path / "up.env").write_text("COUNTERSIGN_WEB_WAITERS=3\n")
+    environ = {**REQUIRED, "COUNTERSIGN_HOME": str(tmp_path), "COUNTERSIGN_WEB_WAITERS": "5"}
 
-    assert Settings.load(environ).web_threads == 5
+    assert Settings.load(environ).web_waiters == 5
 
 
 def test_absent_file_is_empty_and_a_value_may_hold_an_equals_sign(tmp_path: Path) -> None:
