@@ -6,8 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
-from app.domain.facts import Fact, FactKind
-from app.domain.funds import Funds
+from app.domain.facts import KEPT, Fact, FactKind, Kept
 from app.errors import UnclearNotification
 from webhooks.notifications import Notification
 
@@ -130,9 +129,9 @@ _RECAPTURED = re.compile(r"transaction (auto[- ]?)?recaptured", re.IGNORECASE)
 def fact_of(
     notification: Notification,
     meaning: Meaning,
-    _funds: Funds | None = None,
     *,
     occurred_at: datetime,
+    first_told_at: datetime | None = None,
 ) -> Fact | None:
     """Return what a verified webhook says about money; None if its code says nothing about it.
 
@@ -142,7 +141,10 @@ def fact_of(
     Args:
         notification: The webhook.
         meaning: The row of its event code.
-        occurred_at: The event date, or when we received the webhook if it told none.
+        occurred_at: The latest event date of the webhook's deliveries, or when we received it if it
+            told none.
+        first_told_at: The earliest one, if it was delivered with several: the date of what happens
+            once.
 
     Raises:
         UnclearNotification: Its code is about money, and it carries no amount, or an action that
@@ -156,11 +158,12 @@ def fact_of(
     if notification.amount is None:
         raise UnclearNotification("it carries no amount of money")
     named = payment_reference(notification, meaning.about)
+    happened_once = KEPT[kind] is Kept.FIRST
     return Fact(
         kind=kind,
         reference=notification.psp_reference,
         amount_minor=notification.amount.amount_minor,
-        occurred_at=occurred_at,
+        occurred_at=(first_told_at or occurred_at) if happened_once else occurred_at,
         is_repeat=_RECAPTURED.search(notification.reason) is not None,
         payment_reference=None if named == notification.psp_reference else named,
     )

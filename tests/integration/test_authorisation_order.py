@@ -244,3 +244,64 @@ def test_a_replay_with_the_unsigned_environment_flipped_changes_nothing(
 
     assert service.payment(asked.payment_id).state == "compensated"
     assert service.open_breaks() == []
+
+
+def test_a_second_hold_is_not_taken_for_released_with_the_first(
+    service: Service, asked: Payment
+) -> None:
+    service.outside.booking.says_yes = False
+    service.receive(an_item(), an_item(psp_reference="8816178914079799"))
+
+    service.receive(cancelled())
+
+    payment = service.payment(asked.payment_id)
+    assert (payment.funds.cancelled, payment.funds.held) == (12500, 12500)
+    assert payment.state == "compensating"
+    assert service.open_breaks() == ["DUPLICATE_PSP"]
+
+
+def test_a_void_by_our_reference_releases_both_holds(service: Service, asked: Payment) -> None:
+    service.outside.booking.says_yes = False
+    service.receive(an_item(), an_item(psp_reference="8816178914079799"))
+
+    service.receive(
+        an_item(
+            "TECHNICAL_CANCEL",
+            psp_reference="VOID1",
+            amount_minor=0,
+            event_date="2026-11-20T12:00:00+01:00",
+        )
+    )
+
+    payment = service.payment(asked.payment_id)
+    assert (payment.state, payment.funds.held) == ("compensated", 0)
+
+
+@pytest.mark.parametrize("item", [an_item(), refused()], ids=["authorised", "refused"])
+def test_what_was_undone_is_not_undone_again_because_it_is_told_again(
+    service: Service, asked: Payment, item: dict[str, object]
+) -> None:
+    service.outside.booking.says_yes = False
+    service.receive(refused(), an_item(), cancelled())
+    assert service.payment(asked.payment_id).state == "compensated"
+    version = service.payment(asked.payment_id).version
+
+    service.receive(item | {"eventDate": "2026-11-20T13:00:00+01:00"})
+
+    assert service.payment(asked.payment_id).version == version
+    assert service.open_breaks() == []
+
+
+def test_a_capture_that_was_refunded_is_no_late_success_because_it_is_told_again(
+    service: Service, asked: Payment
+) -> None:
+    captured = an_item("CAPTURE", psp_reference="CAP1", original_reference=PSP_REFERENCE)
+    refunded = an_item("REFUND", psp_reference="REF1", original_reference=PSP_REFERENCE)
+    service.outside.booking.says_yes = False
+    service.receive(captured, an_item(), refunded)
+    assert service.payment(asked.payment_id).state == "compensated"
+
+    service.receive(captured | {"eventDate": "2026-11-20T13:00:00+01:00"})
+
+    assert service.payment(asked.payment_id).state == "compensated"
+    assert service.open_breaks() == []

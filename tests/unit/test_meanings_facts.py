@@ -40,6 +40,18 @@ def test_fact_carries_the_reference_and_the_amount_of_its_webhook_and_the_date_i
     assert said(read()) == a_fact(FactKind.AUTHORISED, occurred_at=later(5))
 
 
+@pytest.mark.parametrize(
+    ("event_code", "date"), [("AUTHORISATION", 1), ("CANCELLATION", 1), ("CAPTURE", 5)]
+)
+def test_what_happens_once_has_the_date_when_it_was_first_told(event_code: str, date: int) -> None:
+    notification = read(event_code)
+
+    fact = fact_of(notification, MEANINGS[event_code], occurred_at=later(5), first_told_at=later(1))
+
+    assert fact is not None
+    assert fact.occurred_at == later(date)
+
+
 @pytest.mark.parametrize("event_code", EVENT_CODES_WITH_FACTS)
 @pytest.mark.parametrize("success", ["true", "false"])
 def test_every_row_states_its_fact(event_code: str, success: str) -> None:
