@@ -21,6 +21,9 @@ TIMEOUT_SECONDS = 0.1
 #: How long Redis is left alone after it failed.
 PAUSE_SECONDS = 5.0
 
+#: Notes that wait for the next question; more are forgotten.
+UNTOLD_MAX = 1000
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -44,14 +47,28 @@ class SeenCache:
         )
         self._remember_seconds = remember_seconds
         self._lock = threading.Lock()
+        self._untold: dict[UUID, datetime] = {}
         self._asks_again_at = 0.0
 
     def seen(self, guids: Sequence[UUID]) -> Mapping[UUID, datetime]:
-        """Return the newest event dates of those of ``guids`` that were stored; in doubt, none."""
-        if not self._is_worth_asking():
-            return {}
+        """Return the newest event dates of those of ``guids`` that were stored; in doubt, none.
+
+        What was remembered meanwhile is told first, in the same round trip.
+        """
+        with self._lock:
+            if monotonic() < self._asks_again_at:
+                return {}
+            told, self._untold = self._untold, {}
         try:
-            values = self._redis.mget([_key(guid) for guid in guids])
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for guid, date in told.items():
+                    microseconds = (date - _EPOCH) // _MICROSECOND
+                    # pipeline.set() takes longer to build this than Redis takes to do it
+                    pipeline.execute_command(  # type: ignore[no-untyped-call]
+                        "SET", _key(guid), microseconds, "EX", self._remember_seconds
+                    )
+                pipeline.mget([_key(guid) for guid in guids])
+                values = pipeline.execute()[-1]
         except RedisError:
             self._pause()
             return {}
@@ -62,20 +79,13 @@ class SeenCache:
         }
 
     def remember(self, dates: Mapping[UUID, datetime]) -> None:
-        """Note GUIDs whose rows are committed; losing the note is harmless."""
-        if not dates or not self._is_worth_asking():
-            return
-        try:
-            with self._redis.pipeline(transaction=False) as pipeline:
-                for guid, date in dates.items():
-                    microseconds = (date - _EPOCH) // _MICROSECOND
-                    # pipeline.set() takes longer to build this than Redis takes to do it
-                    pipeline.execute_command(  # type: ignore[no-untyped-call]
-                        "SET", _key(guid), microseconds, "EX", self._remember_seconds
-                    )
-                pipeline.execute()
-        except RedisError:
-            self._pause()
+        """Note GUIDs whose rows are committed; Redis is told with the next question.
+
+        Losing a note is harmless: Postgres is asked instead.
+        """
+        with self._lock:
+            if len(self._untold) < UNTOLD_MAX and monotonic() >= self._asks_again_at:
+                self._untold.update(dates)
 
     def ping(self) -> None:
         """Ask whether Redis is there.
@@ -84,10 +94,6 @@ class SeenCache:
             RedisError: It is not.
         """
         self._redis.ping()
-
-    def _is_worth_asking(self) -> bool:
-        with self._lock:
-            return monotonic() >= self._asks_again_at
 
     def _pause(self) -> None:
         with self._lock:
