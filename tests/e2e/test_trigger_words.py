@@ -133,7 +133,10 @@ def test_a_lost_webhook_is_found_by_the_sweep_and_the_hold_is_released(
     eventually(lambda: instance.payment(payment_id)["funds"]["status"] == "pending")
     assert (started.status_code, started.json()["state"]) == (202, "preauth")
 
-    sweep = instance.command("reconcile", "sweep", "--as-of", "2100-01-01T00:00:00Z", "--json")
+    # The failed capture of another case is an open break, and none of this payment's.
+    sweep = instance.command(
+        "reconcile", "sweep", "--as-of", "2100-01-01T00:00:00Z", "--fail-on", "none", "--json"
+    )
 
     assert sweep.returncode == 0, sweep.stderr
     payment = eventually(

@@ -10,8 +10,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.facts import Fact, FactKind
 from app.domain.flow import FlowEvent
-from app.domain.funds import Fact, FactKind
 from app.domain.payment import Change, EventKind, PaymentEvent, begin, rebuild
 from tests.support.builders import NOW, PAYMENT_ID, a_fact, a_started_event, later
 
@@ -29,6 +29,7 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
             reference=st.sampled_from(["PAY1", "PAY2", "MOD1"]),
             amount_minor=st.integers(0, 3),
             occurred_at=st.integers(0, 3).map(later),
+            payment_reference=st.sampled_from([None, "PAY1", "PAY2"]),
         ),
         st.sampled_from([None, "PAY1", "PAY2"]),
     ),
