@@ -44,7 +44,7 @@ def web() -> None:
     """Serve HTTP with gunicorn."""
     from gevent import monkey  # noqa: PLC0415  # only this process needs it
 
-    monkey.patch_all()  # before what it patches is imported by anything that keeps it
+    monkey.patch_all()  # type: ignore[no-untyped-call]  # before what it patches is imported by anything that keeps it
     from app.server import serve  # noqa: PLC0415
 
     _arm_failpoints()

@@ -10,6 +10,7 @@ result of steps.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 
 from app.domain.facts import Fact, FactKind, Slot
@@ -34,7 +35,7 @@ class FundsStatus(StrEnum):
     CHARGED_BACK = "charged_back"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Funds:
     """The facts about one payment's money, and what follows from them. Amounts in minor units."""
 
@@ -51,17 +52,18 @@ class Funds:
     @classmethod
     def of(cls, facts: Iterable[Fact]) -> "Funds":
         """Return the funds that follow from ``facts``, in any order."""
-        funds = cls()
+        kept: dict[Slot, Fact] = {}
         for fact in facts:
-            funds = funds.with_fact(fact)
-        return funds
+            known = kept.get(fact.slot)
+            kept[fact.slot] = fact if known is None else known.or_retold(fact)
+        return cls(MappingProxyType(kept))
 
     @property
     def facts(self) -> list[Fact]:
         """Every fact, in the order of the slots' names, so that equal funds print alike."""
         return [fact for _slot, fact in sorted(self._facts.items())]
 
-    @property
+    @cached_property
     def holds(self) -> list[Hold]:
         """What the PSP keeps under each reference of its own; one, as a rule."""
         return holds_of(self._facts.values())

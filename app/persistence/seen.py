@@ -61,8 +61,8 @@ class SeenCache:
             told, self._untold = self._untold, {}
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
-                for guid, date in told.items():
-                    microseconds = (date - _EPOCH) // _MICROSECOND
+                for guid, newest in told.items():
+                    microseconds = (newest - _EPOCH) // _MICROSECOND
                     # pipeline.set() takes longer to build this than Redis takes to do it
                     pipeline.execute_command(  # type: ignore[no-untyped-call]
                         "SET", _key(guid), microseconds, "EX", self._remember_seconds
@@ -75,7 +75,7 @@ class SeenCache:
         return {
             guid: date
             for guid, value in zip(guids, values, strict=True)
-            if value is not None and (date := _date(value)) is not None
+            if (date := _date_of(value)) is not None
         }
 
     def remember(self, dates: Mapping[UUID, datetime]) -> None:
@@ -104,8 +104,10 @@ def _key(guid: UUID) -> bytes:
     return b"countersign:seen:" + guid.bytes
 
 
-def _date(value: bytes | str) -> datetime | None:
+def _date_of(value: bytes | None) -> datetime | None:
     """Read a note; what is none of ours is no hint."""
+    if value is None:
+        return None
     try:
         return _EPOCH + int(value) * _MICROSECOND
     except (ValueError, OverflowError):
