@@ -94,6 +94,25 @@ class Reading:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a webhook that did not fail.
+
+    Attributes:
+        put_off: Why and until when it stays on the work list; None if it is done.
+        is_busy: It was not tried: another transaction has its payment.
+    """
+
+    reading: Reading
+    put_off: PutOff | None = None
+    is_busy: bool = False
+
+    @property
+    def is_orphan(self) -> bool:
+        """True if it waits for its payment."""
+        return self.put_off is not None and self.put_off.awaits is not None
+
+
 class Drain:
     """Applies stored webhooks. Any number may run, in threads or on hosts."""
 
@@ -143,7 +162,9 @@ class Drain:
                     raise  # the store's failure, not the webhooks': they stay due, untried
                 batch.connection.rollback()
                 if len(works) == 1:
-                    inbox.put_off(batch.connection, [_failed(works[0], error, now)])
+                    put_off = failed_try(works[0], error, now)
+                    _log_failure(put_off, error)
+                    inbox.put_off(batch.connection, [put_off])
                     batch.commit()
                     return True
                 suspects = works
@@ -154,39 +175,36 @@ class Drain:
             self._run(partial(inbox.claim, guids=[suspect.guid]), now)
         return bool(works)
 
-    def apply(self, batch: SqlBatch, works: Sequence[Work], now: datetime) -> list[PutOff]:
+    def apply(self, batch: SqlBatch, works: Sequence[Work], now: datetime) -> list[Outcome]:
         """Apply claimed webhooks inside ``batch``, and write everything. The caller commits.
 
         Returns:
-            Those that stay on the work list, and why.
+            What came of each, in the order of ``works``.
         """
-        readings = [_read(work) for work in works]
+        readings = [read(work) for work in works]
         batch.payments.load([one.payment_name for one in readings if one.meaning])
-        put_offs = [put_off for one in readings if (put_off := self._try(batch, one, now))]
-        if any(put_off.awaits for put_off in put_offs):
-            # The payment of an orphan may have come, or got its name, with one of its neighbours.
-            orphans = {put_off.guid for put_off in put_offs if put_off.awaits}
-            put_offs = [one for one in put_offs if one.guid not in orphans]
-            again = [one for one in readings if one.work.guid in orphans]
-            put_offs += [put_off for one in again if (put_off := self._try(batch, one, now))]
-        left = {put_off.guid for put_off in put_offs}
-        inbox.put_off(batch.connection, put_offs)
-        inbox.finish(batch.connection, [work.guid for work in works if work.guid not in left])
+        first = [self._try(batch, one, now) for one in readings]
+        # The payment of an orphan may have come, or got its name, with one of its neighbours.
+        outcomes = [self._try(batch, one.reading, now) if one.is_orphan else one for one in first]
+        inbox.put_off(batch.connection, [one.put_off for one in outcomes if one.put_off])
+        done = [one.reading.work.guid for one in outcomes if one.put_off is None]
+        inbox.finish(batch.connection, done)
         batch.write(now=now)
-        return put_offs
+        return outcomes
 
-    def _try(self, batch: SqlBatch, reading: Reading, now: datetime) -> PutOff | None:
+    def _try(self, batch: SqlBatch, reading: Reading, now: datetime) -> Outcome:
         work = reading.work
         try:
             self._apply(batch, reading, now)
         except PaymentBusy:
-            return PutOff(work.guid, work.state, None, now + BUSY_WAIT, work.attempts)
+            return Outcome(reading, _stepped_back(work, now), is_busy=True)
         except Parked as parked:
             due = now + parked.wait
-            return PutOff(
+            put_off = PutOff(
                 work.guid, InboxState.PARKED, str(parked), due, work.attempts, parked.awaits
             )
-        return None
+            return Outcome(reading, put_off)
+        return Outcome(reading)
 
     def _apply(self, batch: SqlBatch, reading: Reading, now: datetime) -> None:
         if reading.about is About.NOTHING:
@@ -214,8 +232,13 @@ class Drain:
                 awaits=reading.payment_name,
             )
         amount = reading.notification.amount
-        if reading.psp_reference is None or amount is None:
-            raise Parked("it names no payment that could be kept", wait=UNKNOWN_CODE_WAIT)
+        reference = meanings.stub_reference(reading.notification, reading.about)
+        if reference is None or amount is None:
+            raise Parked(
+                "its payment is not here, and it does not say enough to keep one",
+                wait=UNKNOWN_CODE_WAIT,
+                awaits=reading.payment_name,
+            )
         adopt_external(
             _statement(reading, None),
             merchant_account=reading.notification.merchant_account,
@@ -237,7 +260,7 @@ def _has_failed(work: Work) -> bool:
     return work.state is InboxState.NEW and work.attempts > 0
 
 
-def _read(work: Work) -> Reading:
+def read(work: Work) -> Reading:
     """Read a stored webhook again.
 
     Raises:
@@ -287,19 +310,29 @@ def _require_same_currency(notification: Notification, payment: Payment) -> None
         )
 
 
-def _failed(work: Work, error: Exception, now: datetime) -> PutOff:
-    """Keep a failure apart from the work that it rolled back (architecture.md rule 9)."""
+def failed_try(work: Work, error: Exception, now: datetime) -> PutOff:
+    """Return what to keep of a try that failed, apart from the work that it rolled back.
+
+    See architecture.md rule 9. A try that others were in the way of is none.
+    """
     if is_contention(error):
-        # Somebody holds what it needs: the others go first, and that is no try of its own.
-        return PutOff(work.guid, work.state, None, now + BUSY_WAIT, work.attempts)
+        return _stepped_back(work, now)
     what = f"{type(error).__name__}: {error}" if isinstance(error, CountersignError) else ""
     is_last = work.attempts + 1 >= TRIES_MAX
     state = InboxState.DEAD if is_last else InboxState.NEW
-    _log.error(
-        "webhook not applied", exc_info=error, extra={"guid": str(work.guid), "state": state}
-    )
     due = now + timedelta(seconds=_wait_seconds(work.attempts))
     return PutOff(work.guid, state, what or type(error).__name__, due, work.attempts + 1)
+
+
+def _log_failure(put_off: PutOff, error: Exception) -> None:
+    if not is_contention(error):
+        about = {"guid": str(put_off.guid), "state": put_off.state}
+        _log.error("webhook not applied", exc_info=error, extra=about)
+
+
+def _stepped_back(work: Work, now: datetime) -> PutOff:
+    """Let the others go first: somebody holds what this one needs."""
+    return PutOff(work.guid, work.state, work.error, now + BUSY_WAIT, work.attempts)
 
 
 def _wait_seconds(attempts: int) -> float:

@@ -3,12 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, delete, text
+from sqlalchemy import Connection, Result, RowMapping, delete, text
 
 from app import failpoints
 from app.clock import Clock
+from app.errors import NotificationNotFound
 from app.persistence.batch import PaymentName
 from app.persistence.direct import DirectConnection
 from app.persistence.recordset import as_rows, update_rows
@@ -33,16 +35,18 @@ class Verified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A stored webhook on the work list, claimed, with the latest details that were delivered.
+    """A stored webhook, where it stands, and the latest details that were delivered.
 
     Attributes:
         attempts: Tries so far that failed.
+        error: Why it was not applied the last time, if it was not.
         is_again: It was applied before; a redelivery brought later details.
     """
 
     guid: UUID
     state: InboxState
     attempts: int
+    error: str | None
     is_again: bool
     merchant_account: str
     body: bytes
@@ -262,14 +266,41 @@ def claim_due(connection: Connection, *, now: datetime, limit: int) -> list[Work
     Rows that another worker has locked are skipped. A worker that dies loses its locks with its
     connection, so that the rows are free again at once.
     """
-    rows = connection.execute(_CLAIM_DUE, {"now": now, "limit": limit})
-    return [_work(row) for row in rows.mappings()]
+    return _read(connection, connection.execute(_CLAIM_DUE, {"now": now, "limit": limit}))
 
 
 def claim(connection: Connection, guids: Collection[UUID]) -> list[Work]:
     """Lock webhooks on the work list, but those that are done or that another worker has."""
-    rows = connection.execute(_CLAIM, {"guids": list(guids)})
-    return [_work(row) for row in rows.mappings()]
+    return _read(connection, connection.execute(_CLAIM, {"guids": list(guids)}))
+
+
+def reopen(connection: Connection, guids: Collection[UUID], *, now: datetime) -> list[Work]:
+    """Put webhooks that are done on the work list again, and lock all of ``guids``.
+
+    Returns:
+        Those that no worker has, in the order of their arrival.
+
+    Raises:
+        NotificationNotFound: Some are not stored. Nothing is locked then, once the caller leaves.
+    """
+    values = {"guids": list(guids), "now": now}
+    stored = set(connection.execute(_KEEP, values).scalars())
+    unknown = [str(guid) for guid in guids if guid not in stored]
+    if unknown:
+        raise NotificationNotFound(", ".join(unknown))
+    connection.execute(_REOPEN, values)
+    return sorted(claim(connection, guids), key=lambda work: work.received_at)
+
+
+def look(connection: Connection, guid: UUID) -> Work:
+    """Return one webhook, done or not, without a lock.
+
+    Raises:
+        NotificationNotFound: It is not stored.
+    """
+    for work in _read(connection, connection.execute(_STANDING, {"guid": guid})):
+        return work
+    raise NotificationNotFound(str(guid))
 
 
 def finish(connection: Connection, guids: Collection[UUID]) -> None:
@@ -298,8 +329,22 @@ def put_off(connection: Connection, put_offs: Sequence[PutOff]) -> None:
     connection.execute(_PUT_OFF, {"rows": as_rows(rows)})
 
 
-def _work(row: RowMapping) -> Work:
-    values = dict(row)
+def _read(connection: Connection, standing: Result[Any]) -> list[Work]:
+    """Read webhooks whose standing was locked, or looked at, by a statement of its own.
+
+    A redelivery that was committed while that one ran has moved the row that it locked, but its
+    details are seen by the next statement only.
+    """
+    rows = standing.mappings().all()
+    if not rows:
+        return []
+    found = connection.execute(_DETAILS, {"guids": [row["guid"] for row in rows]}).mappings()
+    details = {row["guid"]: row for row in found}
+    return [_work(row, details[row["guid"]]) for row in rows if row["guid"] in details]
+
+
+def _work(standing: RowMapping, details: RowMapping) -> Work:
+    values = {**standing, **details}
     return Work(
         **values | {"state": InboxState(values["state"]), "scheme": Scheme(values["scheme"])}
     )
@@ -319,21 +364,48 @@ _PUT_OFF = update_rows(
     ],
 )
 
-_WORK = """
-    SELECT w.guid, w.state, w.attempts, w.is_again, i.merchant_account, i.scheme, i.received_at,
+_DETAILS = text(
+    """
+    SELECT i.guid, i.merchant_account, i.scheme, i.received_at,
            coalesce(later.body, i.body) AS body,
            coalesce(later.event_date, i.event_date) AS event_date
-      FROM inbox_work w JOIN webhook_inbox i USING (guid)
+      FROM webhook_inbox i
       LEFT JOIN LATERAL (
         SELECT body, event_date FROM webhook_redeliveries r
-         WHERE r.guid = w.guid AND body IS NOT NULL ORDER BY event_date DESC LIMIT 1
+         WHERE r.guid = i.guid AND body IS NOT NULL ORDER BY event_date DESC LIMIT 1
       ) later ON true
-"""
-_CLAIM_DUE = text(
-    f"{_WORK} WHERE w.due <= :now AND w.state <> 'dead'"
-    " ORDER BY w.due LIMIT :limit FOR UPDATE OF w SKIP LOCKED"
+     WHERE i.guid = ANY(:guids)
+    """
 )
-_CLAIM = text(f"{_WORK} WHERE w.guid = ANY(:guids) ORDER BY w.due FOR UPDATE OF w SKIP LOCKED")
+
+_CLAIM_DUE = text(
+    "SELECT guid, state, attempts, error, is_again FROM inbox_work"
+    " WHERE due <= :now AND state <> 'dead' ORDER BY due LIMIT :limit FOR UPDATE SKIP LOCKED"
+)
+_CLAIM = text(
+    "SELECT guid, state, attempts, error, is_again FROM inbox_work"
+    " WHERE guid = ANY(:guids) ORDER BY due FOR UPDATE SKIP LOCKED"
+)
+_STANDING = text(
+    "SELECT guid, coalesce(state, 'done') AS state, coalesce(attempts, 0) AS attempts, error,"
+    " coalesce(is_again, true) AS is_again"
+    " FROM webhook_inbox LEFT JOIN inbox_work USING (guid) WHERE guid = :guid"
+)
+
+#: Retention leaves a webhook alone that is held so, and one that has work.
+_KEEP = text("SELECT guid FROM webhook_inbox WHERE guid = ANY(:guids) ORDER BY guid FOR KEY SHARE")
+
+#: Work that a worker is just finishing is still there, and not waited for.
+_REOPEN = text(
+    """
+    INSERT INTO inbox_work (guid, due, is_again)
+    SELECT guid, :now, true FROM webhook_inbox
+     WHERE guid = ANY(:guids)
+       AND NOT EXISTS (SELECT FROM inbox_work w WHERE w.guid = webhook_inbox.guid)
+     ORDER BY guid
+    ON CONFLICT DO NOTHING
+    """
+)
 
 
 #: What `countersign inbox list` shows, newest first.

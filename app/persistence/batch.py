@@ -4,7 +4,8 @@ The use cases see the ports of any transaction. What they write is kept in memor
 commits; then each table is written by one statement.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from operator import itemgetter
@@ -120,6 +121,12 @@ class BatchedPayments(SqlPayments):
         """Return a payment as this batch found it; None if it is new."""
         return self._held[payment_id].before
 
+    def events(self, cause: str) -> list[PaymentEvent]:
+        """Return what ``cause`` brought about in this batch, in order."""
+        return [
+            event for held in self._held.values() for event in held.events if event.cause == cause
+        ]
+
     def add(self, change: Change) -> None:
         """Keep a new payment, with the events that began it, until the batch is written."""
         held = _Held(change.payment, before=None, newest_hash=GENESIS)
@@ -223,6 +230,16 @@ class SqlBatch(SqlUnitOfWork):
     payments: BatchedPayments
     sagas: BatchedSagas
     breaks: BatchedBreaks
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Begin anew; if the block raises, take back what it wrote, and only that.
+
+        Locks that were taken before the block stay.
+        """
+        self._open_repositories()
+        with self.connection.begin_nested():
+            yield
 
     def _open_repositories(self) -> None:
         super()._open_repositories()
