@@ -34,6 +34,7 @@ from webhooks.inbox import Inbox
 from webhooks.key_uses import KeyUses
 from webhooks.keyring import Keyring, SenderAccount
 from webhooks.refusals import Refusals
+from webhooks.replay import Replay
 
 
 def new_id() -> UUID:
@@ -156,6 +157,11 @@ class Container:
             decision_window_seconds=self.settings.decision_window_seconds,
             orphan_grace_seconds=self.settings.orphan_grace_seconds,
         )
+
+    @cached_property
+    def replay(self) -> Replay:
+        """What applies stored webhooks again."""
+        return Replay(batch=self.batch, drain=self.drain, clock=self.clock)
 
     @cached_property
     def runner(self) -> SagaRunner:

@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "merchant": ("app.cli.accounts", "Merchant accounts and their HMAC keys."),
         "api-key": ("app.cli.accounts", "API keys of the merchant API."),
         "webhook": ("app.cli.webhooks", "Send a signed test webhook; explain refused ones."),
-        "inbox": ("app.cli.webhooks", "The stored webhooks."),
+        "inbox": ("app.cli.inbox", "The stored webhooks: list, show, apply again."),
         "psp-queue": ("app.cli.psp_queue", "Does the PSP get through, or do we block its queue?"),
         "payment": ("app.cli.payments", "Show a payment with its timeline."),
         "states": ("app.cli.payments", "Draw the transition table."),
