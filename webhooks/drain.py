@@ -289,7 +289,12 @@ def _statement(reading: Reading, payment: Payment | None) -> Statement:
     if payment is not None:
         _require_same_currency(notification, payment)
     try:
-        fact = meanings.fact_of(notification, meaning, occurred_at=reading.work.event_date)
+        fact = meanings.fact_of(
+            notification,
+            meaning,
+            occurred_at=reading.work.event_date,
+            first_told_at=reading.work.first_event_date,
+        )
     except UnclearNotification as unclear:
         raise Parked(str(unclear), wait=UNKNOWN_CODE_WAIT) from None
     return Statement(

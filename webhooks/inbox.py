@@ -40,7 +40,9 @@ class Work:
     Attributes:
         attempts: Tries so far that failed.
         error: Why it was not applied the last time, if it was not.
-        is_again: It was applied before; a redelivery brought later details.
+        is_again: It was applied before; a redelivery brought another date.
+        event_date: The latest of all deliveries; the body is of that one.
+        first_event_date: The earliest of all deliveries.
     """
 
     guid: UUID
@@ -52,6 +54,7 @@ class Work:
     body: bytes
     scheme: Scheme
     event_date: datetime
+    first_event_date: datetime
     received_at: datetime
 
 
@@ -196,31 +199,35 @@ _STORE = """
     INSERT INTO inbox_work (guid, due) SELECT guid, received_at FROM stored RETURNING guid
 """
 
-#: A redelivery with the latest event date of all brings the details that count from now on, so that
-#: it is applied once more (psp-webhooks.md section 4; a capture that is repeated after it failed
-#: has the reference, and so the GUID, of the first one).
+#: A redelivery with the latest event date of all brings the details that count from now on, and
+#: one with the earliest tells when it happened: either is applied once more (psp-webhooks.md
+#: section 4; a capture that is repeated after it failed has the GUID of the first one).
 _NOTE = """
     WITH given AS (
         SELECT * FROM json_to_recordset(%(rows)s) AS given (
             guid uuid, body bytea, event_date timestamptz, received_at timestamptz)
+    ), judged AS (
+        SELECT given.*,
+               given.body IS NOT NULL AND given.event_date > greatest(
+                   stored.event_date,
+                   (SELECT max(event_date) FROM webhook_redeliveries before
+                     WHERE before.guid = given.guid AND before.body IS NOT NULL)) AS is_latest,
+               given.event_date < least(
+                   stored.event_date,
+                   (SELECT min(event_date) FROM webhook_redeliveries before
+                     WHERE before.guid = given.guid)) AS is_earliest
+          FROM given JOIN webhook_inbox stored USING (guid)
     ), noted AS (
         INSERT INTO webhook_redeliveries (guid, body, event_date, received_at)
-        SELECT guid,
-               CASE WHEN given.event_date > stored.event_date AND NOT EXISTS (
-                   SELECT FROM webhook_redeliveries later
-                    WHERE later.guid = given.guid AND later.body IS NOT NULL
-                      AND later.event_date >= given.event_date
-               ) THEN given.body END,
-               given.event_date, given.received_at
-          FROM given JOIN webhook_inbox stored USING (guid)
-        RETURNING guid, received_at, body IS NOT NULL AS is_latest
+        SELECT guid, CASE WHEN is_latest THEN body END, event_date, received_at FROM judged
     ), work AS (
         INSERT INTO inbox_work (guid, due, is_again)
-        SELECT guid, max(received_at), true FROM noted WHERE is_latest GROUP BY guid ORDER BY guid
+        SELECT guid, max(received_at), true FROM judged
+         WHERE is_latest OR is_earliest GROUP BY guid ORDER BY guid
         ON CONFLICT (guid) DO UPDATE
            SET due = excluded.due, state = 'new', attempts = 0, error = NULL
     )
-    SELECT guid FROM noted
+    SELECT guid FROM judged
 """
 
 
@@ -368,7 +375,9 @@ _DETAILS = text(
     """
     SELECT i.guid, i.merchant_account, i.scheme, i.received_at,
            coalesce(later.body, i.body) AS body,
-           coalesce(later.event_date, i.event_date) AS event_date
+           coalesce(later.event_date, i.event_date) AS event_date,
+           least(i.event_date, (SELECT min(event_date) FROM webhook_redeliveries r
+                                 WHERE r.guid = i.guid)) AS first_event_date
       FROM webhook_inbox i
       LEFT JOIN LATERAL (
         SELECT body, event_date FROM webhook_redeliveries r

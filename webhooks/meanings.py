@@ -131,7 +131,7 @@ def fact_of(
     meaning: Meaning,
     *,
     occurred_at: datetime,
-    first_told_at: datetime | None = None,
+    first_told_at: datetime,
 ) -> Fact | None:
     """Return what a verified webhook says about money; None if its code says nothing about it.
 
@@ -143,8 +143,7 @@ def fact_of(
         meaning: The row of its event code.
         occurred_at: The latest event date of the webhook's deliveries, or when we received it if it
             told none.
-        first_told_at: The earliest one, if it was delivered with several: the date of what happens
-            once.
+        first_told_at: The earliest one: the date of what happens once.
 
     Raises:
         UnclearNotification: Its code is about money, and it carries no amount, or an action that
@@ -163,7 +162,7 @@ def fact_of(
         kind=kind,
         reference=notification.psp_reference,
         amount_minor=notification.amount.amount_minor,
-        occurred_at=(first_told_at or occurred_at) if happened_once else occurred_at,
+        occurred_at=first_told_at if happened_once else occurred_at,
         is_repeat=_RECAPTURED.search(notification.reason) is not None,
         payment_reference=None if named == notification.psp_reference else named,
     )

@@ -85,6 +85,14 @@ class Payment:
         """True while what is held and what is captured make up the payment's amount."""
         return self.funds.held + self.funds.captured >= self.amount.amount_minor
 
+    @property
+    def psp_references(self) -> set[str]:
+        """Every reference that the PSP authorised it under: one, as a rule."""
+        authorised = {
+            fact.reference for fact in self.funds.facts if fact.kind is FactKind.AUTHORISED
+        }
+        return authorised | {self.psp_reference} if self.psp_reference else authorised
+
     def after(self, event: PaymentEvent) -> "Payment":
         """Return the payment as it stands after ``event``.
 

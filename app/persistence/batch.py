@@ -66,7 +66,7 @@ class _Held:
 
     def has_new_name(self) -> bool:
         """Tell whether webhooks may await the payment under a name that it did not have before."""
-        return self.before is None or self.before.psp_reference != self.payment.psp_reference
+        return self.before is None or self.before.psp_references != self.payment.psp_references
 
 
 class BatchedPayments(SqlPayments):
@@ -173,8 +173,8 @@ class BatchedPayments(SqlPayments):
     def _hold(self, held: _Held) -> None:
         payment = held.payment
         self._held[payment.payment_id] = held
-        if payment.psp_reference:
-            self._psp[payment.merchant_account, payment.psp_reference] = payment.payment_id
+        for reference in payment.psp_references:
+            self._psp[payment.merchant_account, reference] = payment.payment_id
 
 
 class BatchedSagas(SqlSagas):
@@ -259,6 +259,8 @@ class SqlBatch(SqlUnitOfWork):
         self.breaks.write(now=now)
 
 
+#: A payment that the PSP authorised twice has a reference that it does not carry: the webhook of
+#: that authorisation tells which payment it is.
 _FIND = text(
     """
     WITH given AS (
@@ -269,5 +271,11 @@ _FIND = text(
      WHERE is_ours
     UNION
     SELECT payment_id FROM given JOIN payments USING (merchant_account, psp_reference)
+    UNION
+    SELECT payment_id
+      FROM given JOIN webhook_inbox stored USING (merchant_account, psp_reference)
+      JOIN payments ON payments.merchant_account = stored.merchant_account
+       AND payments.merchant_reference = stored.merchant_reference AND is_ours
+     WHERE stored.event_code = 'AUTHORISATION'
     """
 )

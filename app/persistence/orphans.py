@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-import orjson
 from sqlalchemy import Connection, text
 
 from app.domain.payment import Payment
+from app.persistence.recordset import as_rows
 
 #: A row that is locked is being looked at just now.
 _WAKE = text(
@@ -31,14 +31,17 @@ _WAKE = text(
 
 def wake_orphans(connection: Connection, payments: Iterable[Payment], *, now: datetime) -> None:
     """Make what awaits these payments due at once."""
-    known = [_names(payment) for payment in payments]
+    known = [name for payment in payments for name in _names(payment)]
     if known:
-        connection.execute(_WAKE, {"known": orjson.dumps(known).decode(), "now": now})
+        connection.execute(_WAKE, {"known": as_rows(known), "now": now})
 
 
-def _names(payment: Payment) -> Mapping[str, str | None]:
-    return {
-        "account": payment.merchant_account,
-        "merchant_reference": payment.merchant_reference,
-        "psp_reference": payment.psp_reference,
-    }
+def _names(payment: Payment) -> list[Mapping[str, str | None]]:
+    return [
+        {
+            "account": payment.merchant_account,
+            "merchant_reference": payment.merchant_reference,
+            "psp_reference": reference,
+        }
+        for reference in payment.psp_references or [None]
+    ]

@@ -1,34 +1,23 @@
-"""Whole stories over HTTP, in any order and more than once, end in the bookkeeper's sums (F12).
-
-The tellings of one statement keep their order, as in a queue of the provider's that sends the
-earliest first; everything else comes as it likes.
-"""
+"""Whole stories over HTTP, in any order and more than once, end in the bookkeeper's sums (F12)."""
 
 from random import Random
 
 import pytest
 
-from tests.support.builders import unsigned_webhook
 from tests.support.histories import Item, Story
 from tests.support.service import Service
-from webhooks.notifications import parse
 
 ORDERS = 3
+
+#: How often the drain runs before the next delivery: a batch sees one webhook, or several.
+DRAINED_AT_ONCE = 0.5
 
 
 def shuffled(items: list[Item], random: Random) -> list[Item]:
     """Return the items in some order, and some of them twice."""
     places = items + random.choices(items, k=3) if items else []
     random.shuffle(places)
-    tellings: dict[object, list[Item]] = {}
-    for item in sorted(places, key=lambda item: str(item["eventDate"])):
-        tellings.setdefault(statement(item), []).append(item)
-    return [tellings[statement(item)].pop(0) for item in places]
-
-
-def statement(item: Item) -> object:
-    [notification] = parse(unsigned_webhook(item))
-    return notification.guid
+    return places
 
 
 @pytest.mark.parametrize("order", range(ORDERS))
@@ -36,13 +25,15 @@ def statement(item: Item) -> object:
 def test_any_order_of_a_story_ends_in_the_books_of_who_heard_it_in_order(
     service: Service, seed: int, order: int
 ) -> None:
-    story = Story(Random(seed), has_second=False).told()
+    story = Story(Random(seed), has_second=seed % 2 == 0).told()
     payment_id = service.start()
     service.settle()
 
-    for item in shuffled(story.items, Random(f"{seed}.{order}")):
+    random = Random(f"{seed}.{order}")
+    for item in shuffled(story.items, random):
         service.deliver(item)
-        service.drain()
+        if random.random() < DRAINED_AT_ONCE:
+            service.drain()
     service.settle()
 
     [row] = service.rows(

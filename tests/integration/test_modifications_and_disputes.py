@@ -391,3 +391,51 @@ def test_an_amount_as_text_and_a_cancellation_of_nothing_are_ordinary(
     funds = service.payment(finished.payment_id).funds
     assert (funds.captured, funds.cancelled, funds.held) == (5000, 7500, 0)
     assert service.open_breaks() == []
+
+
+def test_modifications_of_a_second_authorisation_belong_to_the_same_payment(
+    service: Service,
+) -> None:
+    payment_id = service.start()
+    service.settle()
+    service.receive(an_item(), an_item(psp_reference="SECOND"))
+
+    service.receive(an_item("CANCELLATION", psp_reference="VOID2", original_reference="SECOND"))
+
+    assert service.count("payments") == 1
+    assert service.payment(payment_id).funds.held == 12500
+
+
+def test_a_release_between_two_tellings_of_an_authorisation_releases_whatever_is_drained_when(
+    service: Service,
+) -> None:
+    payment_id = service.start()
+    service.settle()
+    release = an_item(
+        "CANCELLATION",
+        psp_reference="VOID1",
+        original_reference=PSP_REFERENCE,
+        event_date="2026-11-20T10:05:00+01:00",
+    )
+
+    service.deliver(an_item(), an_item(event_date="2026-11-20T10:10:00+01:00"), release)
+    service.settle()
+
+    assert service.payment(payment_id).funds.held == 0
+
+
+def test_an_earlier_telling_that_comes_late_tells_when_it_happened(service: Service) -> None:
+    payment_id = service.start()
+    service.settle()
+    release = an_item(
+        "CANCELLATION",
+        psp_reference="VOID1",
+        original_reference=PSP_REFERENCE,
+        event_date="2026-11-20T10:05:00+01:00",
+    )
+    service.receive(an_item(event_date="2026-11-20T10:10:00+01:00"), release)
+    before = service.payment(payment_id).funds.held
+
+    service.receive(an_item())
+
+    assert (before, service.payment(payment_id).funds.held) == (12500, 0)

@@ -31,7 +31,8 @@ def facts_of(items: Iterable[Item]) -> list[Fact]:
         [notification] = parse(unsigned_webhook(item))
         assert notification.event_date is not None
         meaning = MEANINGS[notification.event_code]
-        fact = fact_of(notification, meaning, occurred_at=notification.event_date)
+        at = notification.event_date
+        fact = fact_of(notification, meaning, occurred_at=at, first_told_at=at)
         facts += [fact] if fact else []
     return facts
 

@@ -24,7 +24,8 @@ def read(event_code: str = "AUTHORISATION", **fields: object) -> Notification:
 
 
 def said(notification: Notification) -> Fact | None:
-    return fact_of(notification, MEANINGS[notification.event_code], occurred_at=later(5))
+    meaning = MEANINGS[notification.event_code]
+    return fact_of(notification, meaning, occurred_at=later(5), first_told_at=later(5))
 
 
 def reversal(
