@@ -41,7 +41,9 @@ check: venv
 	$(BIN)/python -m tests.support.audit
 
 bench: venv
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@$(BIN)/python -c 'import celery' 2>/dev/null || \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	@for script in bench/*.py; do $(BIN)/python $$script --seconds 2 || exit 1; done
 
 format: venv
 	$(BIN)/ruff format .

@@ -1,11 +1,9 @@
 """Webhooks a second while retention deletes old ones, against without it."""
 
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 from time import sleep
 
@@ -14,17 +12,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sqlalchemy import text
 
 from app.bootstrap import Container
-from app.settings import process_environment
-from bench.support import load, stage
-from tests.support.builders import ACCOUNT, HMAC_KEY, a_webhook, an_item
+from bench.support import load, report, stage, traffic
+from tests.support.builders import ACCOUNT
 
-CONNECTIONS = 32
-#: More than the web processes store while a measurement lasts.
-PREPARED = 20_000
 #: More than retention deletes in the meantime.
 OLD = 200_000
-
-_numbers = count(1)
 
 #: Webhooks of the size of real ones, done longer ago than any horizon.
 _STORE_OLD = text(
@@ -42,69 +34,49 @@ _STORE_OLD = text(
 
 
 def main() -> None:
-    given = stage.arguments(__doc__)
-    with stage.service() as (container, environment), stage.web(environment) as port:
-        container.accounts.add(ACCOUNT, [HMAC_KEY])
+    given = report.arguments(__doc__)
+    with stage.service() as service, service.web() as web:
+
+        def ingest(requests: list[bytes]) -> float:
+            return load.run(web.port, iter(requests), seconds=given.seconds).rate
 
         def alone() -> float:
-            return _ingest(port, _webhooks(), given.seconds)
+            return ingest(traffic.plenty(given.seconds))
 
         def beside() -> float:
-            _store_old(container)
-            prepared = _webhooks()
-            with _retention(container, environment):
-                return _ingest(port, prepared, given.seconds)
+            _store_old(service.container)
+            requests = traffic.plenty(given.seconds)
+            with _retention(service):
+                return ingest(requests)
 
-        stage.compare("ingest beside retention / alone", given, beside, alone, target=">= 0.85")
-
-
-def _webhooks() -> list[bytes]:
-    """Unique signed webhooks, as requests."""
-    headers = {"Content-Type": "application/json"}
-    return [
-        load.request(
-            "/webhooks/adyen",
-            a_webhook(an_item(psp_reference=f"BENCH{next(_numbers):012d}")),
-            headers,
-        )
-        for _ in range(PREPARED)
-    ]
-
-
-def _ingest(port: int, requests: list[bytes], seconds: float) -> float:
-    outcome = load.run(port, iter(requests), connections=CONNECTIONS, seconds=seconds)
-    if set(outcome.statuses) != {200}:
-        raise SystemExit(f"not every webhook was accepted: {outcome.statuses}")
-    return outcome.rate
+        report.compare("ingest beside retention / alone", given, beside, alone, target=">= 0.85")
 
 
 def _store_old(container: Container) -> None:
     with container.engine.begin() as connection:
         connection.execute(
             _STORE_OLD,
-            {"account": ACCOUNT, "body": a_webhook(), "number": OLD, "now": container.clock.now()},
+            {
+                "account": ACCOUNT,
+                "body": traffic.authorisation(traffic.reference()),
+                "number": OLD,
+                "now": container.clock.now(),
+            },
         )
 
 
 @contextmanager
-def _retention(container: Container, environment: Mapping[str, str]) -> Iterator[None]:
+def _retention(service: stage.Service) -> Iterator[None]:
     """Retention in a process of its own, at work for as long as the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", "retention", "--json"],
-        cwd=stage.ROOT,
-        env={**process_environment(), **environment},
-        stdout=subprocess.DEVNULL,
-    )
-    before = _count_old(container)
-    while _count_old(container) == before and process.poll() is None:
-        sleep(0.01)
-    yield
-    is_through = process.poll() is not None
-    process.kill()
-    process.wait(30)
+    before = _count_old(service.container)
+    with service.process([*stage.PYTHON, "app", "retention", "--json"]) as process:
+        while _count_old(service.container) == before and process.poll() is None:
+            sleep(0.01)
+        yield
+        is_through = process.poll() is not None
     if is_through:
         raise SystemExit("retention ended before the measurement did")
-    deleted = before - _count_old(container)
+    deleted = before - _count_old(service.container)
     print(f"{deleted} old webhooks were deleted meanwhile", file=sys.stderr)
 
 

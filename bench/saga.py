@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app.bootstrap import Container, new_id
 from app.services.start_payment import start_payment
-from bench.support import stage
+from bench.support import report, stage
 from tests.support.builders import a_start
 from tests.support.fakes import FakeOutside
 
@@ -30,9 +30,9 @@ _RESULT = text("UPDATE claims SET due = now() WHERE id = :id")
 
 
 def main() -> None:
-    given = stage.arguments(__doc__)
-    with stage.service() as (wired, _environment):
-        container = replace(wired, outside=FakeOutside().gateways())
+    given = report.arguments(__doc__)
+    with stage.service() as service:
+        container = replace(service.container, outside=FakeOutside().gateways())
         with container.engine.begin() as connection:
             connection.execute(
                 text(
@@ -40,7 +40,7 @@ def main() -> None:
                     " FROM generate_series(1, 1000) id"
                 )
             )
-        stage.compare(
+        report.compare(
             "saga steps / claim-update-commit",
             given,
             lambda: _steps(container),

@@ -1,12 +1,17 @@
-"""The limit: a Flask route that does nothing, under the same gunicorn settings."""
+"""The limit: a Flask route that does nothing."""
 
 from flask import Flask, request
 
-application = Flask(__name__)
+from bench.support.traffic import PATH
 
 
-@application.post("/hello")
-def hello() -> str:
-    """Read the body and answer."""
-    request.get_data(cache=False)
-    return "[accepted]"
+def build() -> Flask:
+    """Build the application: it reads the body and answers."""
+    application = Flask(__name__)
+
+    @application.post(PATH)
+    def hello() -> str:
+        request.get_data(cache=False)
+        return "[accepted]"
+
+    return application
