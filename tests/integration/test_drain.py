@@ -1,17 +1,17 @@
-"""The drain: orphans, poison, neighbours, many at once (F13, F16, F19, F20)."""
+"""The drain: poison, neighbours, backlogs, many at once (F19, F20). Orphans: test_orphans.py."""
 
-import threading
-from contextlib import suppress
+from collections.abc import Mapping
+from itertools import product
+from random import Random
 
 import pytest
+from sqlalchemy import text
 
-from app import failpoints
-from app.errors import StoreUnavailable
 from tests.support.builders import PSP_REFERENCE, an_item
-from tests.support.service import Service, at_once, poll
+from tests.support.service import Row, Service, at_once
 from webhooks.drain import TRIES_MAX
 
-GRACE_SECONDS = 60
+Item = Mapping[str, object]
 
 
 def break_item(service: Service, psp_reference: str) -> None:
@@ -29,92 +29,6 @@ def state_of(service: Service, psp_reference: str) -> str:
         reference=psp_reference,
     )
     return str(row["state"])
-
-
-def test_a_webhook_before_its_payment_is_parked(service: Service) -> None:
-    service.deliver(an_item())
-    service.drain()
-
-    [work] = service.work()
-    assert work["state"] == "parked"
-    assert service.count("payments") == 0
-
-
-def test_a_parked_webhook_joins_its_payment_when_that_appears(service: Service) -> None:
-    service.deliver(an_item())
-    service.drain()
-    payment_id = service.start()
-
-    service.later(GRACE_SECONDS - 1)
-    service.settle()
-
-    assert service.payment(payment_id).state == "fin"
-    assert service.work() == []
-
-
-def test_a_webhook_without_payment_is_external_after_the_grace(service: Service) -> None:
-    service.deliver(an_item(merchant_reference="THEIRS-1"))
-    service.drain()
-
-    service.later(GRACE_SECONDS)
-
-    [payment] = service.rows("SELECT state, is_ours, authorised, psp_reference FROM payments")
-    assert payment["state"] == "external"
-    assert not payment["is_ours"]
-    assert (payment["authorised"], payment["psp_reference"]) == (12500, PSP_REFERENCE)
-    assert service.work() == []
-
-
-def test_an_external_payment_goes_on_learning(service: Service) -> None:
-    service.deliver(an_item(merchant_reference="THEIRS-1"))
-    service.later(GRACE_SECONDS)
-
-    service.receive(an_item("CAPTURE", psp_reference="CAP1", original_reference=PSP_REFERENCE))
-
-    [payment] = service.rows("SELECT funds_status FROM payments")
-    assert payment["funds_status"] == "captured"
-
-
-def test_a_modification_of_an_unknown_payment_makes_it_external(service: Service) -> None:
-    service.deliver(
-        an_item(
-            "CAPTURE",
-            psp_reference="CAP1",
-            original_reference=PSP_REFERENCE,
-            merchant_reference="OTHER",
-        )
-    )
-    service.later(GRACE_SECONDS)
-
-    [payment] = service.rows("SELECT psp_reference, captured FROM payments")
-    assert (payment["psp_reference"], payment["captured"]) == (PSP_REFERENCE, 12500)
-
-
-def test_two_webhooks_of_an_unknown_payment_make_one_external_payment(service: Service) -> None:
-    service.deliver(
-        an_item(merchant_reference="THEIRS-1"),
-        an_item("CAPTURE", psp_reference="CAP1", original_reference=PSP_REFERENCE),
-    )
-    service.advance(GRACE_SECONDS)
-
-    def other_worker() -> None:
-        with suppress(StoreUnavailable):  # it may wait for us until its patience ends
-            service.drain()
-
-    thread = threading.Thread(target=other_worker)
-
-    def let_the_other_catch_up() -> None:
-        failpoints.disarm_all()
-        thread.start()
-        poll(lambda: not thread.is_alive() or service.is_waiting_for_a_lock())
-
-    failpoints.arm("drain.before_commit", let_the_other_catch_up)
-    service.settle()
-    thread.join()
-    service.later(GRACE_SECONDS)
-
-    [payment] = service.rows("SELECT authorised, captured FROM payments")
-    assert (payment["authorised"], payment["captured"]) == (12500, 12500)
 
 
 def test_poison_is_given_up_after_bounded_tries(service: Service) -> None:
@@ -139,6 +53,127 @@ def test_poison_neither_stops_nor_delays_its_neighbours(service: Service) -> Non
 
     assert service.payment(payment_id).state == "fin"
     assert state_of(service, "POISON1") == "new"
+
+
+def test_the_neighbours_of_poison_are_applied_in_the_same_run(service: Service) -> None:
+    ids = [service.start(merchant_reference=f"ORDER-{number}") for number in range(5)]
+    service.deliver(
+        *(
+            an_item(psp_reference=f"PSP{number}", merchant_reference=f"ORDER-{number}")
+            for number in range(5)
+        )
+    )
+    break_item(service, "PSP2")
+
+    service.container.drain.run_next()
+
+    authorised = [service.payment(payment_id).funds.authorised for payment_id in ids]
+    assert authorised == [12500, 12500, 0, 12500, 12500]
+    [work] = service.work()
+    assert (work["state"], work["attempts"]) == ("new", 1)
+
+
+def test_all_of_a_batch_may_be_poison(service: Service) -> None:
+    service.deliver(*(an_item(psp_reference=f"POISON{number}") for number in range(3)))
+    service.execute("UPDATE webhook_inbox SET body = '{}'")
+
+    service.drain()
+
+    assert [work["attempts"] for work in service.work()] == [1, 1, 1]
+
+
+def test_a_suspect_is_tried_alone_and_takes_nobody_back(service: Service) -> None:
+    service.start()
+    service.deliver(an_item("REPORT_AVAILABLE", psp_reference="POISON1"))
+    break_item(service, "POISON1")
+    service.drain()
+    service.advance(1)
+    service.deliver(
+        *(an_item("REPORT_AVAILABLE", psp_reference=f"report_{number}") for number in range(20))
+    )
+
+    runs = [service.container.drain.run_next() for _ in range(3)]
+
+    assert runs == [True, True, False]  # the suspect, then all the others together
+    [work] = service.work()
+    assert work["attempts"] == 2
+
+
+def test_a_suspect_is_not_starved_by_a_stream_of_new_webhooks(service: Service) -> None:
+    service.deliver(an_item("REPORT_AVAILABLE", psp_reference="POISON1"))
+    break_item(service, "POISON1")
+
+    for number in range(2 * TRIES_MAX):
+        service.deliver(an_item("REPORT_AVAILABLE", psp_reference=f"report_{number}"))
+        service.container.drain.run_next()
+        service.container.drain.run_next()
+        service.advance(30)
+
+    assert state_of(service, "POISON1") == "dead"
+    assert [work["attempts"] for work in service.work()] == [TRIES_MAX]
+
+
+def test_poison_that_is_delivered_again_in_a_form_that_can_be_read_is_applied(
+    service: Service,
+) -> None:
+    payment_id = service.start()
+    service.deliver(an_item())
+    break_item(service, PSP_REFERENCE)
+    for _try in range(TRIES_MAX):
+        service.advance(3600)
+        service.drain()
+    dead = state_of(service, PSP_REFERENCE)
+
+    service.deliver(an_item(event_date="2026-11-20T10:00:01+01:00"))
+    service.drain()
+
+    assert dead == "dead"
+    assert service.payment(payment_id).funds.authorised == 12500
+    assert service.work() == []
+
+
+def test_a_locked_payment_delays_its_own_webhooks_only_and_costs_them_no_try(
+    service: Service,
+) -> None:
+    locked = service.start(merchant_reference="ORDER-LOCKED")
+    other = service.start(merchant_reference="ORDER-OTHER")
+    of_locked = {"merchant_reference": "ORDER-LOCKED", "original_reference": "LOCKED1"}
+    service.deliver(
+        an_item(psp_reference="LOCKED1", merchant_reference="ORDER-LOCKED"),
+        an_item("MANUAL_REVIEW_ACCEPT", psp_reference="REVIEW1", **of_locked),
+        an_item(psp_reference="OTHER1", merchant_reference="ORDER-OTHER"),
+    )
+
+    with service.container.engine.connect() as holder:
+        holder.execute(
+            text("SELECT 1 FROM payments WHERE payment_id = :id FOR UPDATE"), {"id": locked}
+        )
+        service.container.drain.run_next()
+
+        assert service.payment(other).funds.authorised == 12500
+        assert service.payment(locked).funds.authorised == 0
+        assert {work["attempts"] for work in service.work()} == {0}
+    service.advance(2)
+    service.drain()
+    assert service.payment(locked).funds.authorised == 12500
+    assert service.work() == []
+
+
+def test_a_webhook_that_steps_back_keeps_the_error_of_its_last_try(service: Service) -> None:
+    payment_id = service.start()
+    service.receive(an_item(currency="USD"))
+    [before] = service.work()
+
+    with service.container.engine.connect() as holder:
+        holder.execute(
+            text("SELECT 1 FROM payments WHERE payment_id = :id FOR UPDATE"), {"id": payment_id}
+        )
+        service.advance(2 * 24 * 3600)
+        service.drain()
+        [after] = service.work()
+
+    assert "USD" in before["error"]
+    assert after == before
 
 
 def test_dead_webhooks_are_never_claimed_again(service: Service) -> None:
@@ -242,4 +277,78 @@ def test_two_drains_of_one_payment_lose_nothing(service: Service) -> None:
     at_once([service.drain] * 4)
 
     assert service.payment(payment_id).funds.captured == 2000
+    assert service.discrepancies() == []
+
+
+def a_life(random: Random, reference: str) -> list[Item]:
+    """Some webhooks of one payment: authorised, captured in parts, some failed, some refunded."""
+    psp = f"PSP{reference}"
+    items = [an_item(psp_reference=psp, merchant_reference=reference)]
+    for number in range(random.randint(0, 3)):
+        name = f"{psp}M{number}"
+        told = {"psp_reference": name, "original_reference": psp, "merchant_reference": name}
+        items.append(an_item("CAPTURE", amount_minor=1000 * (number + 1), **told))
+        if random.random() < 0.3:
+            items.append(
+                an_item(
+                    "CAPTURE_FAILED",
+                    amount_minor=1000 * (number + 1),
+                    event_date="2026-11-20T12:00:00+01:00",
+                    **told,
+                )
+            )
+    if random.random() < 0.5:
+        told = {"original_reference": psp, "merchant_reference": "REFUND"}
+        items.append(an_item("REFUND", psp_reference=f"{psp}R", amount_minor=700, **told))
+    return items
+
+
+def funds_of(service: Service, prefix: str) -> list[Row]:
+    return service.rows(
+        "SELECT substr(merchant_reference, 2) AS number, authorised, captured, refunded,"
+        " cancelled, funds_status FROM payments WHERE merchant_reference LIKE :pattern"
+        " ORDER BY number",
+        pattern=f"{prefix}%",
+    )
+
+
+def test_batches_of_two_drains_end_in_the_same_funds_as_one_by_one(service: Service) -> None:
+    random = Random(20261120)
+    for prefix, number in product("TO", range(100)):
+        service.start(merchant_reference=f"{prefix}{number}")
+    together, one_by_one = (
+        [item for number in range(100) for item in a_life(Random(number), f"{prefix}{number}")]
+        for prefix in "TO"
+    )
+    random.shuffle(together)
+    random.shuffle(one_by_one)
+
+    for item in one_by_one:
+        service.deliver(item)
+        service.drain()
+    service.deliver(*together)
+    at_once([service.drain] * 2)
+    service.advance(2)
+    service.drain()
+
+    assert len(together) >= 250
+    assert funds_of(service, "T") == funds_of(service, "O")
+    assert service.work() == []
+    assert service.discrepancies() == []
+
+
+def test_webhooks_that_come_while_drains_run_are_all_applied(service: Service) -> None:
+    ids = [service.start(merchant_reference=f"T{number}") for number in range(20)]
+    items = [item for number in range(20) for item in a_life(Random(number), f"T{number}")]
+    Random(7).shuffle(items)
+
+    def deliver() -> None:
+        service.deliver(*items)
+
+    at_once([deliver, service.drain, service.drain, service.drain])
+    service.advance(2)
+    service.drain()
+
+    assert {service.payment(payment_id).funds.authorised for payment_id in ids} == {12500}
+    assert service.work() == []
     assert service.discrepancies() == []
