@@ -43,7 +43,7 @@ check: venv
 bench: venv
 	@$(BIN)/python -c 'import celery' 2>/dev/null || \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
-	@for script in bench/*.py; do $(BIN)/python $$script --seconds 2 || exit 1; done
+	@for script in bench/*.py; do $(BIN)/python $$script --seconds 1 || exit 1; done
 
 format: venv
 	$(BIN)/ruff format .

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.support import load, report, stage, traffic
 from bench.support.clones import add_payments
 
-WEBHOOKS_A_SECOND = 4000
+#: So many for each second that is asked for, however long they take.
+WEBHOOKS_A_SECOND = 2000
 #: A capture follows so many authorisations later, and a refund so many more.
 LATER = 500
 

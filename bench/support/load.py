@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import inf
-from time import perf_counter
+from time import perf_counter, sleep
 
 CONNECTIONS = 64
 
 #: An answer that takes longer is none.
 PATIENCE_SECONDS = 10.0
+
+#: How long the server has to accept the connections: that is no part of what is measured.
+SETTLE_SECONDS = 0.1
 
 #: How far an open load may fall behind its schedule: a server that falls further back can't keep
 #: the rate, and its latencies only tell how long it was asked to.
@@ -175,4 +178,5 @@ def _connected(port: int, number: int) -> Iterator[list[_Connection]]:
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connections.append(_Connection(sock))
+        sleep(SETTLE_SECONDS)
         yield connections

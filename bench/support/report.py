@@ -23,7 +23,7 @@ class Arguments:
     flags: frozenset[str]
 
 
-def arguments(description: str | None, *, rounds: int = 3, **flags: str) -> Arguments:
+def arguments(description: str | None, *, rounds: int = 5, **flags: str) -> Arguments:
     """Read the command line.
 
     Args:
@@ -33,7 +33,7 @@ def arguments(description: str | None, *, rounds: int = 3, **flags: str) -> Argu
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--json", action="store_true", dest="as_json")
     for flag, meaning in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=meaning)
