@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from threading import Lock
+from threading import Lock, Thread
 from uuid import UUID
 
 from sqlalchemy import Engine, text
@@ -19,7 +19,10 @@ from app.clock import Clock
 #: How often a process writes what it counted.
 FLUSH_INTERVAL = timedelta(seconds=5)
 
-#: Another process may be adding to the same row. A statistic holds no webhook up for longer.
+#: A statistic holds no webhook up for longer, should the database hang or the pool be dry.
+PATIENCE_SECONDS = 1.0
+
+#: Another process may be adding to the same row.
 _PATIENCE = text("SET LOCAL lock_timeout = '200ms'")
 
 #: In the order of the keys, so that two processes never wait for each other. A key that was deleted
@@ -62,6 +65,7 @@ class KeyUses:
         self._lock = Lock()
         self._counted: _Counted = {}
         self._flushed_at: datetime | None = None
+        self._flushing: Thread | None = None
 
     def count(self, key_id: UUID, n: int = 1) -> None:
         """Note that the key verified ``n`` webhooks just now."""
@@ -72,15 +76,20 @@ class KeyUses:
     def flush_if_due(self) -> None:
         """Write what was counted, unless this process did so within the interval; never raises.
 
-        A clock that was set back makes it due: counts do not wait for the old time to return.
+        A clock that was set back makes it due: counts do not wait for the old time to return. If it
+        takes longer than ``PATIENCE_SECONDS``, it goes on without us.
         """
         now = self._clock.now()
         with self._lock:
             last = self._flushed_at
             if not self._counted or (last and timedelta() <= now - last < FLUSH_INTERVAL):
                 return
+            if self._flushing is not None and self._flushing.is_alive():
+                return
             self._flushed_at = now
-        self.flush()
+            flushing = self._flushing = Thread(target=self.flush, name="key uses", daemon=True)
+            flushing.start()
+        flushing.join(PATIENCE_SECONDS)
 
     def flush(self) -> None:
         """Write what was counted; never raises. What can't be written is kept for the next time."""

@@ -8,10 +8,16 @@ from threading import Lock
 from time import monotonic
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from app.errors import UnknownMerchantAccount, WrongBasicCredentials
 
 #: How long a process may go on with keys that were changed elsewhere.
 CACHE_SECONDS = 2.0
+
+#: How long it may do so while the database does not tell: so long a pool that is dry, or a database
+#: that hangs, holds up one webhook of an account at a time, and not all of them.
+STALE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,18 @@ class SenderAccount:
             raise WrongBasicCredentials("the account's webhooks carry other Basic credentials")
 
 
+@dataclass(slots=True)
+class _Known:
+    account: SenderAccount
+    loaded_at: float
+    is_being_loaded: bool = False
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was loaded."""
+        return monotonic() - self.loaded_at
+
+
 class Keyring:
     """Looks accounts up, at most once in ``CACHE_SECONDS`` each. Thread-safe."""
 
@@ -54,23 +72,36 @@ class Keyring:
         self._load = load
         self._names = names
         self._lock = Lock()
-        self._known: dict[str, tuple[float, SenderAccount]] = {}
+        self._known: dict[str, _Known] = {}
 
     def account(self, merchant_account: str) -> SenderAccount:
         """Return the account.
+
+        While one caller looks whether it has changed, the others go on with what is known; and so
+        does that one, if the database can't tell.
 
         Raises:
             UnknownMerchantAccount: It is not registered. Strangers' names are not cached.
         """
         with self._lock:
-            cached = self._known.get(merchant_account)
-        if cached is not None and cached[0] > monotonic():
-            return cached[1]
-        account = self._load(merchant_account)
+            known = self._known.get(merchant_account)
+            if known is not None:
+                if known.age < (STALE_SECONDS if known.is_being_loaded else CACHE_SECONDS):
+                    return known.account
+                known.is_being_loaded = True
+        try:
+            account = self._load(merchant_account)
+        except SQLAlchemyError:
+            if known is None or known.age >= STALE_SECONDS:
+                raise
+            return known.account
+        finally:
+            if known is not None:
+                known.is_being_loaded = False
         if account is None:
             raise UnknownMerchantAccount("the merchant account is not registered")
         with self._lock:
-            self._known[merchant_account] = (monotonic() + CACHE_SECONDS, account)
+            self._known[merchant_account] = _Known(account, monotonic())
         return account
 
     def everyone(self) -> list[SenderAccount]:

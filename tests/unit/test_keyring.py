@@ -1,11 +1,14 @@
 """Who may send us webhooks: the account's Basic credentials, and what the cache keeps."""
 
 from base64 import b64encode
+from collections.abc import Callable
 
 import pytest
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.errors import UnknownMerchantAccount, WrongBasicCredentials
 from tests.support.builders import ACCOUNT, HMAC_KEY, numbered_id
+from webhooks import keyring as keyring_
 from webhooks.keyring import Keyring, SenderAccount
 
 BASIC = b"adyen:s3cret-password"
@@ -20,14 +23,20 @@ def header(credentials: bytes, scheme: str = "Basic") -> str:
 
 
 class FakeAccounts:
-    """Accounts by name, and how often each was looked up."""
+    """Accounts by name, and how often each was looked up.
+
+    Attributes:
+        while_looking: Runs in the middle of a look-up; may raise.
+    """
 
     def __init__(self, *accounts: SenderAccount) -> None:
         self.accounts = {account.merchant_account: account for account in accounts}
         self.lookups: list[str] = []
+        self.while_looking: Callable[[], object] = lambda: None
 
     def load(self, merchant_account: str) -> SenderAccount | None:
         self.lookups.append(merchant_account)
+        self.while_looking()
         return self.accounts.get(merchant_account)
 
     def names(self) -> list[str]:
@@ -117,3 +126,57 @@ def test_everyone_is_every_registered_account() -> None:
     accounts = FakeAccounts(an_account())
 
     assert Keyring(accounts.load, accounts.names).everyone() == [an_account()]
+
+
+@pytest.fixture
+def outdated(monkeypatch: pytest.MonkeyPatch) -> FakeAccounts:
+    """Accounts that are looked up again at each question."""
+    monkeypatch.setattr(keyring_, "CACHE_SECONDS", 0.0)
+    return FakeAccounts(an_account())
+
+
+def no_database() -> None:
+    raise PoolTimeout
+
+
+def test_while_one_looks_whether_it_changed_the_others_go_on_with_what_is_known(
+    outdated: FakeAccounts,
+) -> None:
+    keyring = Keyring(outdated.load, outdated.names)
+    keyring.account(ACCOUNT)
+    meanwhile: list[SenderAccount] = []
+    outdated.while_looking = lambda: meanwhile.append(keyring.account(ACCOUNT))
+
+    keyring.account(ACCOUNT)
+
+    assert meanwhile == [an_account()]
+    assert outdated.lookups == [ACCOUNT] * 2
+
+
+def test_what_is_known_holds_while_the_database_can_not_tell(outdated: FakeAccounts) -> None:
+    keyring = Keyring(outdated.load, outdated.names)
+    keyring.account(ACCOUNT)
+    outdated.while_looking = no_database
+
+    assert [keyring.account(ACCOUNT) for _ in range(2)] == [an_account()] * 2
+    assert outdated.lookups == [ACCOUNT] * 3
+
+
+def test_what_is_known_does_not_hold_for_ever(
+    outdated: FakeAccounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyring = Keyring(outdated.load, outdated.names)
+    keyring.account(ACCOUNT)
+    outdated.while_looking = no_database
+    monkeypatch.setattr(keyring_, "STALE_SECONDS", 0.0)
+
+    with pytest.raises(PoolTimeout):
+        keyring.account(ACCOUNT)
+
+
+def test_nothing_is_known_of_an_account_before_the_database_told_it() -> None:
+    accounts = FakeAccounts(an_account())
+    accounts.while_looking = no_database
+
+    with pytest.raises(PoolTimeout):
+        Keyring(accounts.load, accounts.names).account(ACCOUNT)
