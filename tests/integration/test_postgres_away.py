@@ -1,19 +1,27 @@
 """Postgres away: nothing is acknowledged, nothing is lost, and the caller is told to come back.
 
-F39, F42: the database goes while the service runs, and its pool runs dry.
+F39, F42, promise 1: the database goes while the service runs, its pool runs dry, a statement hangs,
+or more webhooks wait than are stored. The same under real processes, where Postgres is killed and
+hangs, is in tests/e2e/test_faults_of_stores.py.
 """
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
+from werkzeug.test import TestResponse
 
 from app import failpoints
 from app.errors import StoreUnavailable
 from tests.support.builders import a_start_body, a_webhook, an_item
 from tests.support.outages import postgres_outage
-from tests.support.service import Service
+from tests.support.service import Service, at_once, poll
+from webhooks import group_commit, keyring
 from webhooks.drain import LONGEST_WAIT_SECONDS, TRIES_MAX
 
 NOWHERE = SecretStr("postgresql://nobody@/nowhere?host=/nonexistent")
@@ -182,6 +190,19 @@ def test_a_dry_pool_holds_up_no_webhook(service: Service) -> None:
     assert service.count("webhook_inbox") == 2
 
 
+def test_a_dry_pool_holds_up_no_webhook_when_keys_are_to_be_looked_up_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.deliver(an_item("REPORT_AVAILABLE"))
+    monkeypatch.setattr(keyring, "CACHE_SECONDS", 0.0)
+
+    with dry_pool(service):
+        statuses = at_once([lambda: service.post_webhook(a_webhook()).status_code] * 4)
+
+    assert statuses == [200] * 4
+    assert service.count("webhook_inbox") == 2
+
+
 def test_a_dry_pool_is_a_bounded_wait_for_a_payment_and_nothing_is_lost(service: Service) -> None:
     headers = {"Authorization": f"Bearer {service.api_key()}", "Idempotency-Key": "key-1"}
 
@@ -201,3 +222,53 @@ def test_a_restart_of_postgres_between_two_webhooks_costs_neither(
         pass
 
     assert warm.post_webhook(a_webhook()).status_code == 200
+
+
+def test_more_webhooks_than_may_wait_are_told_to_come_back_and_the_others_are_on_disk(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "WAITING_MAX", 2)
+    is_storing, may_store = threading.Event(), threading.Event()
+    refused: list[TestResponse] = []
+
+    def hold() -> None:
+        is_storing.set()
+        assert may_store.wait(60)
+
+    def post(number: int) -> int:
+        response = service.post_webhook(a_webhook(an_item(psp_reference=f"PSP{number}")))
+        if response.status_code == 503:
+            refused.append(response)
+            if len(refused) == 7:
+                may_store.set()
+        return response.status_code
+
+    failpoints.arm("inbox.before_commit", hold)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post, 0)
+        assert is_storing.wait(60)
+        statuses = at_once([partial(post, number) for number in range(1, 10)])
+
+        assert sorted([first.result(), *statuses]) == [200] * 3 + [503] * 7
+    assert all(int(response.headers["Retry-After"]) > 0 for response in refused)
+    assert service.count("webhook_inbox") == 3
+
+
+def test_a_statement_that_hangs_is_given_up_and_costs_no_webhook(
+    warm: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "PATIENCE_SECONDS", 0.05)
+    first, second = a_webhook(an_item(psp_reference="A")), a_webhook(an_item(psp_reference="B"))
+    with ThreadPoolExecutor(1) as pool:
+        with warm.container.engine.connect() as holder:
+            holder.execute(text("LOCK TABLE webhook_inbox IN EXCLUSIVE MODE"))
+            storing = pool.submit(warm.post_webhook, first)
+            poll(warm.is_waiting_for_a_lock)
+            impatient = warm.post_webhook(second)
+        stored = storing.result()
+
+    assert (stored.status_code, impatient.status_code) == (200, 503)
+    assert int(impatient.headers["Retry-After"]) > 0
+    assert warm.count("webhook_inbox") == 2
+    assert warm.post_webhook(second).status_code == 200
+    assert warm.count("webhook_inbox") == 3
