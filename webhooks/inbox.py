@@ -415,31 +415,3 @@ _REOPEN = text(
     ON CONFLICT DO NOTHING
     """
 )
-
-
-#: What `countersign inbox list` shows, newest first.
-LIST_SQL = text(
-    """
-    SELECT i.guid, i.event_code, i.success, i.psp_reference, i.merchant_reference, i.received_at,
-           coalesce(w.state, 'done') AS state, coalesce(w.attempts, 0) AS attempts, w.error
-      FROM webhook_inbox i LEFT JOIN inbox_work w USING (guid)
-     WHERE CAST(:state AS text) IS NULL OR coalesce(w.state, 'done') = :state
-     ORDER BY i.received_at DESC, i.guid
-     LIMIT :limit
-    """
-)
-
-#: What `countersign inbox show` prints.
-SHOW_SQL = text(
-    """
-    SELECT i.guid, i.merchant_account, i.event_code, i.success, i.psp_reference,
-           i.original_reference, i.merchant_reference, i.event_date, i.received_at,
-           coalesce(w.state, 'done') AS state, coalesce(w.attempts, 0) AS attempts, w.error, w.due,
-           1 + (SELECT count(*) FROM webhook_redeliveries r WHERE r.guid = i.guid) AS deliveries,
-           (SELECT max(r.received_at) FROM webhook_redeliveries r WHERE r.guid = i.guid)
-               AS redelivered_at,
-           i.body
-      FROM webhook_inbox i LEFT JOIN inbox_work w USING (guid)
-     WHERE i.guid = :guid
-    """
-)

@@ -1,11 +1,10 @@
-"""``webhook`` and ``inbox``: send a test webhook, explain a refusal, look at what was stored."""
+"""``webhook``: send a test webhook, explain why one is refused."""
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
-from uuid import UUID
 
 import click
 import httpx2
@@ -13,18 +12,11 @@ import httpx2
 from app.bootstrap import Container
 from app.cli.options import container
 from app.cli.output import as_json_option, print_json, print_rows
-from app.errors import (
-    GatewayUnavailable,
-    KeyNotFound,
-    MalformedNotification,
-    NotFound,
-    NotificationNotFound,
-)
-from app.persistence.tables import InboxState, Scheme
+from app.errors import GatewayUnavailable, KeyNotFound, MalformedNotification, NotFound
+from app.persistence.tables import Scheme
 from webhooks.claims import read_json
 from webhooks.evidence import EvidenceRoom
 from webhooks.findings import FindingCode
-from webhooks.inbox import LIST_SQL, SHOW_SQL
 from webhooks.notifications import parse
 from webhooks.refusals import LIST_REFUSALS_SQL, ROWS_MAX, SHOW_REFUSAL_SQL
 from webhooks.signatures import sign, signing_string
@@ -229,37 +221,3 @@ def _say(line: str) -> None:
     click.echo(
         "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
     )
-
-
-@click.group()
-def inbox() -> None:
-    """Look at the stored webhooks."""
-
-
-@inbox.command("list")
-@click.option(
-    "--state", type=click.Choice([state.value for state in InboxState]), help="Only these."
-)
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
-@as_json_option
-def list_inbox(state: str | None, limit: int, *, as_json: bool) -> None:
-    """List stored webhooks, newest first."""
-    with container().engine.connect() as connection:
-        rows = connection.execute(LIST_SQL, {"state": state, "limit": limit}).mappings().all()
-    print_rows([dict(row) for row in rows], as_json=as_json, empty="no such webhook is stored")
-
-
-@inbox.command()
-@click.argument("guid", type=click.UUID)
-@as_json_option
-def show(guid: UUID, *, as_json: bool) -> None:  # noqa: ARG001  # it is JSON either way
-    """Print one stored webhook as JSON: where it stands, how often it came, and the item."""
-    with container().engine.connect() as connection:
-        row = connection.execute(SHOW_SQL, {"guid": guid}).mappings().one_or_none()
-    if row is None:
-        raise NotificationNotFound(str(guid))
-    print_json({key: _plain(value) for key, value in row.items()})
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, str | int | dict | None) else str(value)

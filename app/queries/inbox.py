@@ -86,7 +86,8 @@ _DELIVERIES = text(
     """
 )
 
-#: By our reference first, as the drain finds it (``BatchedPayments.find``).
+#: As the drain finds it (``BatchedPayments``): by our reference first; last of all by the PSP's
+#: reference of another authorisation, which the payment does not carry.
 _PAYMENT = text(
     """
     SELECT payment_id FROM (
@@ -96,6 +97,11 @@ _PAYMENT = text(
         UNION ALL
         SELECT payment_id, created_at, 2 FROM payments
          WHERE merchant_account = :merchant_account AND psp_reference = :psp_reference
+        UNION ALL
+        SELECT payment_id, created_at, 3
+          FROM webhook_inbox stored JOIN payments USING (merchant_account, merchant_reference)
+         WHERE merchant_account = :merchant_account AND stored.psp_reference = :psp_reference
+           AND event_code = 'AUTHORISATION' AND is_ours
     ) AS named ORDER BY rank, created_at LIMIT 1
     """
 )

@@ -10,9 +10,9 @@ import pytest
 
 from app.cli.reconcile import SWEEP_LOCK
 from app.clock import SystemClock
-from tests.support.builders import PSP_REFERENCE, an_item
+from tests.support.builders import PSP_REFERENCE, a_webhook, an_item
 from tests.support.commands import CommandLine
-from tests.support.service import Service
+from tests.support.service import Row, Service
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,15 @@ def late(service: Service, stuck: UUID) -> UUID:
     return stuck
 
 
+def stored(service: Service) -> list[Row]:
+    return service.rows("SELECT guid, event_code FROM webhook_inbox")
+
+
+def guid_of_stored(service: Service) -> str:
+    [row] = stored(service)
+    return str(row["guid"])
+
+
 def test_stored_webhooks_are_listed_by_state(countersign: CommandLine, service: Service) -> None:
     service.deliver(an_item(), an_item("CODE_OF_NEXT_YEAR"))
     service.settle()
@@ -51,16 +60,110 @@ def test_stored_webhooks_are_listed_by_state(countersign: CommandLine, service: 
     assert done.json == []
 
 
+def test_a_list_is_a_table_with_a_line_for_each_webhook(
+    countersign: CommandLine, service: Service
+) -> None:
+    service.deliver(an_item(merchant_reference="ORDER\x1b[31m"), an_item("CODE_OF_NEXT_YEAR"))
+    service.drain()
+
+    ran = countersign("inbox", "list", "--limit", "10")
+
+    header, *lines = ran.lines
+    assert header.split()[:4] == ["received", "age", "state", "event"]
+    assert len(lines) == 2
+    assert any("awaits merchant_reference ORDER\\x1b[31m" in line for line in lines)
+    assert any("unknown event code CODE_OF_NEXT_YEAR" in line for line in lines)
+    assert "\x1b" not in ran.out
+
+
 def test_a_stored_webhook_is_shown_with_its_deliveries(
     countersign: CommandLine, service: Service
 ) -> None:
-    service.deliver(an_item(), an_item())
-    [row] = service.rows("SELECT guid FROM webhook_inbox")
+    service.deliver(an_item())
+    service.advance(120)
+    service.deliver(an_item(event_date="2026-11-20T10:02:00+01:00"))
+    service.advance(300)
+    service.deliver(an_item())
 
-    shown = countersign("inbox", "show", str(row["guid"])).json
+    shown = countersign("inbox", "show", guid_of_stored(service)).json
 
-    assert shown["deliveries"] == 2
+    assert shown["deliveries"] == 3
+    assert [one["seconds_since_previous"] for one in shown["delivered"]] == [None, 120, 300]
+    assert [one["has_later_details"] for one in shown["delivered"]] == [False, True, False]
     assert shown["item"]["pspReference"] == PSP_REFERENCE
+    assert shown["item"]["eventDate"] == "2026-11-20T10:02:00+01:00"
+    assert (shown["state"], shown["scheme"]) == ("new", "item")
+    assert len(shown["key"]["check_value"]) == 6
+
+
+def test_a_stored_webhook_is_shown_with_its_payment_and_what_it_brought_about(
+    countersign: CommandLine, service: Service, stuck: UUID
+) -> None:
+    service.receive(an_item())
+
+    shown = countersign("inbox", "show", guid_of_stored(service)).json
+
+    assert shown["payment"]["id"] == str(stuck)
+    assert [event["kind"] for event in shown["events"]] == ["fact_recorded", "flow_moved"]
+    assert shown["state"] == "done"
+
+
+def test_a_webhook_that_can_not_be_read_is_shown_with_the_reason(
+    countersign: CommandLine, service: Service
+) -> None:
+    service.deliver(an_item())
+    service.execute("UPDATE webhook_inbox SET body = 'no JSON'")
+    service.drain()
+
+    shown = countersign("inbox", "show", guid_of_stored(service)).json
+
+    assert shown["unreadable"] == "the body is not JSON"
+    assert (shown["item"], shown["body"], shown["payment"]) == (None, None, None)
+    assert "the body is not JSON" in shown["error"]
+
+
+PERSONAL = {
+    "shopperEmail": "s.hopper@example.com",
+    "shopperIP": "198.51.100.7",
+    "shopperTelephone": "+31201234567",
+    "shopperSocialSecurityNumber": "078051120",
+    "sepadirectdebit.iban": "NL13TEST0123456789",
+    "iban": "NL13TEST0123456789",
+    "bankAccount.ownerName": "S Hopper",
+    "billingAddress.street": "Example Street",
+}
+
+
+def test_personal_data_is_masked_unless_it_is_to_be_revealed(
+    countersign: CommandLine, service: Service
+) -> None:
+    plain = {"authCode": "123456", "shopperReference": "shopper-7"}
+    service.deliver(an_item(additional=PERSONAL | plain))
+    guid = guid_of_stored(service)
+
+    masked = countersign("inbox", "show", guid)
+    revealed = countersign("inbox", "show", guid, "--reveal").json
+
+    shown = masked.json["item"]["additionalData"]
+    assert {name: shown[name] for name in PERSONAL} == dict.fromkeys(PERSONAL, "[masked]")
+    assert {name: shown[name] for name in plain} == plain
+    assert not any(value in masked.out for value in PERSONAL.values())
+    assert PERSONAL.items() <= revealed["item"]["additionalData"].items()
+
+
+def test_the_exact_bytes_are_printed_and_with_personal_data_only_on_demand(
+    countersign: CommandLine, service: Service
+) -> None:
+    service.deliver(an_item(), an_item("CAPTURE", additional=PERSONAL))
+    guids = {row["event_code"]: str(row["guid"]) for row in stored(service)}
+
+    plain = countersign("inbox", "show", guids["AUTHORISATION"], "--raw")
+    refused = countersign("inbox", "show", guids["CAPTURE"], "--raw")
+    revealed = countersign("inbox", "show", guids["CAPTURE"], "--raw", "--reveal")
+
+    assert plain.out.encode() == a_webhook(an_item())
+    assert (refused.code, refused.out) == (2, "")
+    assert revealed.out.encode() == a_webhook(an_item("CAPTURE", additional=PERSONAL))
 
 
 def test_a_webhook_that_is_not_there_is_an_error(countersign: CommandLine) -> None:

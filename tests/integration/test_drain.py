@@ -137,10 +137,14 @@ def test_a_locked_payment_delays_its_own_webhooks_only_and_costs_them_no_try(
 ) -> None:
     locked = service.start(merchant_reference="ORDER-LOCKED")
     other = service.start(merchant_reference="ORDER-OTHER")
-    of_locked = {"merchant_reference": "ORDER-LOCKED", "original_reference": "LOCKED1"}
     service.deliver(
         an_item(psp_reference="LOCKED1", merchant_reference="ORDER-LOCKED"),
-        an_item("MANUAL_REVIEW_ACCEPT", psp_reference="REVIEW1", **of_locked),
+        an_item(
+            "MANUAL_REVIEW_ACCEPT",
+            psp_reference="REVIEW1",
+            original_reference="LOCKED1",
+            merchant_reference="ORDER-LOCKED",
+        ),
         an_item(psp_reference="OTHER1", merchant_reference="ORDER-OTHER"),
     )
 
@@ -280,26 +284,30 @@ def test_two_drains_of_one_payment_lose_nothing(service: Service) -> None:
     assert service.discrepancies() == []
 
 
+def a_modification(
+    event_code: str, psp_reference: str, of: str, amount_minor: int, hour: int = 10
+) -> Item:
+    return an_item(
+        event_code,
+        psp_reference=psp_reference,
+        original_reference=of,
+        merchant_reference=psp_reference,
+        amount_minor=amount_minor,
+        event_date=f"2026-11-20T{hour}:00:00+01:00",
+    )
+
+
 def a_life(random: Random, reference: str) -> list[Item]:
     """Some webhooks of one payment: authorised, captured in parts, some failed, some refunded."""
     psp = f"PSP{reference}"
-    items = [an_item(psp_reference=psp, merchant_reference=reference)]
-    for number in range(random.randint(0, 3)):
-        name = f"{psp}M{number}"
-        told = {"psp_reference": name, "original_reference": psp, "merchant_reference": name}
-        items.append(an_item("CAPTURE", amount_minor=1000 * (number + 1), **told))
+    items: list[Item] = [an_item(psp_reference=psp, merchant_reference=reference)]
+    for number in range(1, random.randint(1, 4)):
+        items.append(a_modification("CAPTURE", f"{psp}C{number}", psp, 1000 * number))
         if random.random() < 0.3:
-            items.append(
-                an_item(
-                    "CAPTURE_FAILED",
-                    amount_minor=1000 * (number + 1),
-                    event_date="2026-11-20T12:00:00+01:00",
-                    **told,
-                )
-            )
+            failed = a_modification("CAPTURE_FAILED", f"{psp}C{number}", psp, 1000 * number, 12)
+            items.append(failed)
     if random.random() < 0.5:
-        told = {"original_reference": psp, "merchant_reference": "REFUND"}
-        items.append(an_item("REFUND", psp_reference=f"{psp}R", amount_minor=700, **told))
+        items.append(a_modification("REFUND", f"{psp}R", psp, 700))
     return items
 
 
@@ -325,7 +333,7 @@ def test_batches_of_two_drains_end_in_the_same_funds_as_one_by_one(service: Serv
 
     for item in one_by_one:
         service.deliver(item)
-        service.drain()
+        service.container.drain.run_next()
     service.deliver(*together)
     at_once([service.drain] * 2)
     service.advance(2)
