@@ -25,8 +25,9 @@ def main() -> None:
 
         def beside() -> float:
             requests = refusals(service, given)
-            with service.worker():
-                await_worker(service, web, requests)
+            with service.process([*stage.PYTHON, "app", "worker"]):
+                load.run(web.port, iter([requests.pop()]))
+                await_drained(service)
                 outcome = load.run(web.port, iter(requests), seconds=given.seconds)
                 left = service.count("inbox_work")
             if left >= outcome.answers:
@@ -49,9 +50,8 @@ def refusals(service: stage.Service, given: report.Arguments) -> list[bytes]:
     return [load.request(traffic.PATH, body) for body in bodies]
 
 
-def await_worker(service: stage.Service, web: stage.Server, requests: list[bytes]) -> None:
-    """Return when the worker has drained its first webhook, which is taken off ``requests``."""
-    load.run(web.port, iter([requests.pop()]))
+def await_drained(service: stage.Service) -> None:
+    """Return when the worker is there, and has drained what waits."""
     for _ in range(READY_SECONDS * 100):
         if not service.count("inbox_work"):
             return

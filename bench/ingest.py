@@ -6,7 +6,6 @@ one that hands the verified webhook to Celery on Redis.
 """
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
@@ -57,9 +56,11 @@ class Ingest:
         self._servers = servers
         self._broker = broker
         self._seconds = seconds
-        self._stores = service.store_pids()
-        self.requests: Counter[str] = Counter()
-        self.cpu_seconds: dict[str, Counter[str]] = {}
+        store_pids = service.store_pids()
+        self.meters = {
+            name: cpu.Meter({"web": server.pid, **store_pids}, own="load")
+            for name, server in {**servers, "again": servers["web"]}.items()
+        }
 
     def round(self) -> dict[str, float]:
         """Measure all in turn; return rates, and latencies in milliseconds."""
@@ -84,20 +85,11 @@ class Ingest:
             "web p99": self._p99_milliseconds("web", pace),
         }
 
-    def cpu_microseconds(self, name: str) -> dict[str, float]:
-        """Return the CPU time of a request by kind of process, over all rounds."""
-        spent = self.cpu_seconds[name]
-        return {kind: 1e6 * seconds / self.requests[name] for kind, seconds in spent.items()}
-
     def _run(self, server: str, requests: Iterator[bytes], *, name: str = "") -> load.Outcome:
-        roots = {"web": self._servers[server].pid, **self._stores}
-        before = cpu.spent_seconds(roots)
+        meter = self.meters[name or server]
+        before = meter.spent()
         outcome = load.run(self._servers[server].port, requests, seconds=self._seconds)
-        after = cpu.spent_seconds(roots)
-        name = name or server
-        self.requests[name] += outcome.answers
-        spent = self.cpu_seconds.setdefault(name, Counter())
-        spent.update({kind: after[kind] - before[kind] for kind in after})
+        meter.add(outcome.answers, since=before)
         return outcome
 
     def _p99_milliseconds(self, server: str, pace: float) -> float:
@@ -147,7 +139,7 @@ def main() -> None:
     )
     if "cpu" in given.flags:
         for name, what in REQUESTS.items():
-            parts = ingest.cpu_microseconds(name)
+            parts = ingest.meters[name].microseconds
             report.show_parts(f"CPU of a request, {what}", given, parts, unit=" µs")
 
 

@@ -12,7 +12,7 @@ from flask import Flask, request
 from app.bootstrap import Container
 from app.settings import Settings
 from bench.support.traffic import PATH
-from bench.support.verified import verified_rows
+from bench.support.verified import KEYRING_CONNECTIONS, verified_rows
 
 #: Celery's name for its default queue, a list in Redis.
 QUEUE = "celery"
@@ -21,7 +21,7 @@ QUEUE = "celery"
 def build() -> Flask:
     """Build the application, from the environment; the broker is its Redis."""
     settings = Settings.load()
-    container = Container(settings, role="enqueue", pool_size=2)
+    container = Container(settings, role="enqueue", pool_size=KEYRING_CONNECTIONS)
     # Imported by name: it is a package of the benchmarks only, and has no types.
     celery: Any = import_module("celery")
     tasks = celery.Celery("bench", broker=_broker(settings.redis_url.get_secret_value()))

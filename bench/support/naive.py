@@ -4,7 +4,8 @@ It does less than the service: it stores no work for a drain, asks no Redis, and
 """
 
 from flask import Flask, request
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, create_engine
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -12,7 +13,7 @@ from app.bootstrap import Container
 from app.persistence.tables import webhook_inbox
 from app.settings import Settings
 from bench.support.traffic import PATH
-from bench.support.verified import verified_rows
+from bench.support.verified import KEYRING_CONNECTIONS, verified_rows
 
 TABLE = "naive_inbox"
 
@@ -30,14 +31,19 @@ class Webhook(Base):
 def build() -> Flask:
     """Build the application, from the environment."""
     settings = Settings.load()
-    container = Container(settings, role="naive", pool_size=settings.web_database_connections)
+    container = Container(settings, role="naive", pool_size=KEYRING_CONNECTIONS)
+    engine = create_engine(
+        make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+psycopg"),
+        pool_size=settings.web_database_connections,
+        max_overflow=0,
+    )
     application = Flask(__name__)
 
     @application.post(PATH)
     def receive() -> str:
         body = request.get_data(cache=False)
         rows = verified_rows(container, body, request.headers.get("Authorization"))
-        with Session(container.engine) as session:
+        with Session(engine) as session:
             session.add_all(Webhook(**row) for row in rows)
             try:
                 session.commit()

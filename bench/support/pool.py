@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 from app.bootstrap import Container
 from app.settings import Settings
 from bench.support.traffic import PATH
-from bench.support.verified import verified_rows
+from bench.support.verified import KEYRING_CONNECTIONS, verified_rows
 
 TABLE = "pool_inbox"
 
@@ -30,7 +30,7 @@ _INSERT = """
 def build() -> Flask:
     """Build the application, from the environment."""
     settings = Settings.load()
-    container = Container(settings, role="pool", pool_size=2)
+    container = Container(settings, role="pool", pool_size=KEYRING_CONNECTIONS)
     connections = ConnectionPool(
         settings.database_url.get_secret_value(),
         min_size=settings.web_database_connections,

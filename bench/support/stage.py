@@ -69,12 +69,6 @@ class Service:
             yield server
 
     @contextmanager
-    def worker(self) -> Iterator[None]:
-        """Run a worker."""
-        with self.process([*PYTHON, "app", "worker"]):
-            yield
-
-    @contextmanager
     def process(
         self, command: list[str], environment: Mapping[str, str] | None = None
     ) -> Iterator[subprocess.Popen[bytes]]:

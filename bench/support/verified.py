@@ -4,6 +4,9 @@ from app.bootstrap import Container
 from app.persistence.tables import Scheme
 from webhooks import notifications, signatures
 
+#: Of each process, for the keys alone. All variants together stay below Postgres' limit of 100.
+KEYRING_CONNECTIONS = 4
+
 
 def verified_rows(
     container: Container, body: bytes, authorization: str | None
