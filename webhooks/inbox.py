@@ -345,6 +345,7 @@ def _read(connection: Connection, standing: Result[Any]) -> list[Work]:
     rows = standing.mappings().all()
     if not rows:
         return []
+    failpoints.hit("inbox.before_details")
     found = connection.execute(_DETAILS, {"guids": [row["guid"] for row in rows]}).mappings()
     details = {row["guid"]: row for row in found}
     return [_work(row, details[row["guid"]]) for row in rows if row["guid"] in details]

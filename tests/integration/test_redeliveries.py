@@ -160,6 +160,27 @@ def test_a_redelivery_that_arrives_while_the_drain_has_its_webhook_is_applied_af
     assert service.work() == []
 
 
+def test_a_redelivery_that_was_stored_while_the_drain_took_its_lock_is_not_overlooked(
+    service: Service, authorised: UUID
+) -> None:
+    service.receive(FAILED)
+    service.deliver(CAPTURED)
+
+    def store_meanwhile() -> None:
+        failpoints.disarm_all()
+        service.execute(
+            "INSERT INTO webhook_redeliveries (guid, body, event_date, received_at)"
+            " SELECT guid, :body, '2026-11-20T12:00:00Z', received_at FROM webhook_inbox"
+            " WHERE event_code = 'CAPTURE'",
+            body=a_webhook(CAPTURED_AGAIN),
+        )
+
+    failpoints.arm("inbox.before_details", store_meanwhile)
+    service.drain()
+
+    assert service.payment(authorised).funds.captured == 12500
+
+
 def test_a_redelivery_of_a_parked_webhook_is_looked_at_with_its_new_details(
     service: Service, authorised: UUID
 ) -> None:
