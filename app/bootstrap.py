@@ -2,20 +2,24 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from uuid import UUID
 
 import uuid_utils.compat
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from app.clock import Clock, SystemClock
 from app.errors import MerchantAccountNotFound
 from app.gateways.adyen import AdyenGateway
 from app.gateways.booking import HttpBookingGateway
+from app.gateways.breaker import Breaker, LocalMarks, RedisMarks
 from app.gateways.fraud import HttpFraudGateway
 from app.gateways.http import HttpGateway
 from app.gateways.mail import SmtpMailGateway
+from app.gateways.resilience import PAUSES_SECONDS, GatewayMetrics, Guard, GuardedMail
 from app.persistence.accounts import MerchantAccounts
 from app.persistence.batch import SqlBatch
 from app.persistence.direct import DirectConnection
@@ -176,26 +180,48 @@ class Container:
         )
 
     @cached_property
+    def registry(self) -> CollectorRegistry:
+        """What this process counts."""
+        return CollectorRegistry()
+
+    @cached_property
     def gateways(self) -> Gateways:
-        """The outside services that the settings name."""
+        """The outside services that the settings name, each behind a guard of its own."""
         settings = self.settings
+        shared, local = RedisMarks(settings.redis_url.get_secret_value()), LocalMarks()
+        metrics = GatewayMetrics(self.registry)
+
+        def guard(
+            dependency: str, timeout_seconds: int, pauses_seconds: Sequence[float] = PAUSES_SECONDS
+        ) -> Guard:
+            return Guard(
+                dependency,
+                timeout_seconds=timeout_seconds,
+                calls_max=settings.gateway_calls,
+                breaker=Breaker(
+                    dependency, shared=shared, local=local, pause_seconds=timeout_seconds + 1
+                ),
+                metrics=metrics,
+                pauses_seconds=pauses_seconds,
+            )
+
         psp = HttpGateway(
             "the PSP",
             settings.psp_url,
             headers={"X-API-Key": settings.psp_api_key.get_secret_value()},
-            timeout_seconds=settings.psp_timeout_seconds,
+            guard=guard("psp", settings.psp_timeout_seconds),
         )
         booking = HttpGateway(
             "the booking service",
             settings.booking_url,
             headers=_bearer(settings.booking_token.get_secret_value()),
-            timeout_seconds=settings.booking_timeout_seconds,
+            guard=guard("booking", settings.booking_timeout_seconds),
         )
         fraud = HttpGateway(
             "the fraud check",
             settings.fraud_url,
             headers=_bearer(settings.fraud_token.get_secret_value()),
-            timeout_seconds=settings.fraud_timeout_seconds,
+            guard=guard("fraud", settings.fraud_timeout_seconds),
         )
         mail = SmtpMailGateway(
             host=settings.smtp_host,
@@ -207,11 +233,12 @@ class Container:
             timeout_seconds=settings.smtp_timeout_seconds,
             clock=self.clock,
         )
+        psp_undo = psp.behind(guard("psp-undo", settings.psp_timeout_seconds))
         return Gateways(
-            psp=AdyenGateway(psp, return_url=settings.return_url),
+            psp=AdyenGateway(psp, undo=psp_undo, return_url=settings.return_url),
             booking=HttpBookingGateway(booking),
             fraud=HttpFraudGateway(fraud),
-            mail=mail,
+            mail=GuardedMail(mail, guard("mail", settings.smtp_timeout_seconds, ())),
         )
 
     def _sender_account(self, merchant_account: str) -> SenderAccount | None:

@@ -31,6 +31,9 @@
     + GatewayError               an outside service failed                     502
       - GatewayRejected            it understood, and refuses the request
       - GatewayUnavailable         it could not take the request now           retryable
+        . GatewayNotAsked            ... because the request never left         retryable
+        . GatewayInProgress          ... as it is still at the same one         retryable
+        . GatewayOverloaded          ... as there are too many                  retryable
       - GatewayTimeout             no answer: the outcome is unknown           504, retryable
     + StoreUnavailable           Postgres can't be written now                 503, retryable
     + InvalidSettings            the process does not start
@@ -251,6 +254,24 @@ class GatewayUnavailable(GatewayError):
 
     code = "gateway_unavailable"
     retryable = True
+
+
+class GatewayNotAsked(GatewayUnavailable):
+    """The request was not sent to the outside service; nothing happened there."""
+
+    code = "gateway_not_asked"
+
+
+class GatewayInProgress(GatewayUnavailable):
+    """The outside service is still working on an earlier request under the same key."""
+
+    code = "gateway_in_progress"
+
+
+class GatewayOverloaded(GatewayUnavailable):
+    """The outside service asks for fewer requests."""
+
+    code = "gateway_overloaded"
 
 
 class GatewayTimeout(GatewayError):

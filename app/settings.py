@@ -60,6 +60,12 @@ class Settings(BaseModel):
         description="Requests with `Prefer: wait` that may wait at once in each `web` process.",
     )
     saga_threads: int = Field(8, ge=1, le=256, description="Saga steps at once in one `worker`.")
+    gateway_calls: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Calls at once to one outside service from one process; more are put off.",
+    )
     poll_milliseconds: int = Field(
         200, ge=10, le=60_000, description="How often an idle `worker` looks for due work."
     )

@@ -10,7 +10,7 @@ from app import errors
 from app.errors import CountersignError
 from app.http.problems import STATUS_BY_ERROR
 
-_LINE = re.compile(r"^    (?P<marker>\+ |  - )?(?P<name>[A-Z]\w+)(?P<about>.*)$")
+_LINE = re.compile(r"^    (?P<marker>\+ |  - |    \. )?(?P<name>[A-Z]\w+)(?P<about>.*)$")
 
 DRAWN = [found for line in (errors.__doc__ or "").splitlines() if (found := _LINE.match(line))]
 
@@ -22,7 +22,7 @@ DEFINED = {
 
 
 def depth(line: re.Match[str]) -> int:
-    return {None: 0, "+ ": 1, "  - ": 2}[line["marker"]]
+    return {None: 0, "+ ": 1, "  - ": 2, "    . ": 3}[line["marker"]]
 
 
 def parents() -> dict[str, str]:

@@ -5,15 +5,17 @@ yes and a no is a no (F4).
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 
 import pytest
 
 from app.domain.payment import Payment
-from app.errors import GatewayRejected
-from app.services.ports import Gateways
+from app.errors import GatewayInProgress, GatewayRejected, GatewayUnavailable
+from app.services.ports import Gateways, PspAnswer
 from tests.support.builders import EUR_125, a_payment, numbered_id
+from tests.support.service import at_once
 from tests.support.simulator import Simulator, a_simulator, hang_up
 from tests.support.stage import Stage, fake_stage, real_stage
 
@@ -187,6 +189,50 @@ def test_a_mail_is_sent_or_refused(stage: Stage, email: str, sent: int) -> None:
     assert verdict.is_yes is bool(sent)
     if sent:
         assert stage.effects(payment, "send") == 1
+
+
+def test_a_booking_service_that_is_down_for_a_moment_is_asked_again_within_the_call(
+    simulator: Simulator, real_gateways: Gateways
+) -> None:
+    stage = real_stage(simulator, real_gateways)
+    payment = new_payment(stage, booking="FLAKY-1")
+
+    verdict = real_gateways.booking.confirm(payment, idempotency_key=key(payment, "confirm"))
+
+    assert verdict.is_yes
+    assert stage.effects(payment, "confirm") == 1
+
+
+def test_a_psp_that_stays_down_is_unavailable_and_works_later_under_the_same_key(
+    simulator: Simulator, real_gateways: Gateways
+) -> None:
+    stage = real_stage(simulator, real_gateways)
+    payment = new_payment(stage, holder="PSP DOWN")
+
+    with pytest.raises(GatewayUnavailable, match="503"):
+        real_gateways.psp.authorise(payment, idempotency_key=key(payment, "a"))
+    answer = real_gateways.psp.authorise(payment, idempotency_key=key(payment, "a"))
+
+    assert answer.result == "Authorised"
+    assert stage.effects(payment, "authorise") == 1
+
+
+def test_two_requests_at_once_under_one_key_authorise_once(
+    simulator: Simulator, real_gateways: Gateways
+) -> None:
+    stage = real_stage(simulator, real_gateways)
+    payment = new_payment(stage)
+
+    def ask_until_answered() -> PspAnswer:
+        for _call in range(100):
+            with suppress(GatewayInProgress):
+                return real_gateways.psp.authorise(payment, idempotency_key=key(payment, "a"))
+        raise AssertionError("it was never answered")
+
+    answers = at_once([ask_until_answered] * 4)
+
+    assert len(set(answers)) == 1
+    assert stage.effects(payment, "authorise") == 1
 
 
 def test_the_real_psp_rejects_a_modification_of_no_payment(real_gateways: Gateways) -> None:

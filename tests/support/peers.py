@@ -87,8 +87,8 @@ def answering(*pieces: bytes, pause_seconds: float = 0) -> Script:
 
 
 def http_answer(status: int, body: bytes = b"{}", **headers: str) -> bytes:
-    """Return the bytes of an HTTP answer."""
-    lines = [f"HTTP/1.1 {status} Word", f"Content-Length: {len(body)}"]
+    """Return the bytes of an HTTP answer, the last one of its connection."""
+    lines = [f"HTTP/1.1 {status} Word", f"Content-Length: {len(body)}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
