@@ -38,13 +38,10 @@ FAULTS = {
 def docstrings(path: Path) -> Iterator[str]:
     """Every docstring of a module that holds tests: its own, and those of its tests."""
     tree = ast.parse(path.read_text())
-    tests = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-    ]
-    for node in (tree, *tests):
-        yield ast.get_docstring(node) or ""
+    yield ast.get_docstring(tree) or ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield ast.get_docstring(node) or ""
 
 
 @pytest.fixture(scope="module")
