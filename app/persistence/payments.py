@@ -65,6 +65,8 @@ class SqlPayments:
         )
         newest: bytes = self._connection.execute(query).scalar_one()
         update_changes(self._connection, [History(newest, payment, change.events)])
+        if any("payment_psp_reference" in event.data for event in change.events):
+            wake_orphans(self._connection, [payment], now=change.at)
         change.events.clear()
 
     def _one(self, query: Select[Any]) -> Payment:
