@@ -169,8 +169,8 @@ def test_every_acknowledged_webhook_outlives_kill_9_of_every_process_under_load(
             fleet.start()
         load.await_acknowledged(100)
 
-    assert None in load.statuses, "nothing was under way when the processes died"
     assert_each_moved_once(fleet, load)
+    assert set(load.statuses) == {200, None}
 
 
 @pytest.mark.parametrize(
