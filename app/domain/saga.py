@@ -26,6 +26,7 @@ class StepStatus(StrEnum):
     """How far one step came, in one direction."""
 
     ASKED = "asked"  #: the intent is on disk; whether the call was made, and worked, is not known
+    PUT_OFF = "put_off"  #: the latest call never left: it is made again, and counts once
     WAITING = "waiting"  #: the party took the request; its webhook decides
     DONE = "done"
     REFUSED = "refused"  #: the party said no: nothing happened there
@@ -37,7 +38,8 @@ class StepRecord:
 
     Attributes:
         round: Counts decisions to act; retries of one decision share the round and its key.
-        attempts: Calls begun in this round, the first included.
+        attempts: Calls begun in this round, the first included; one that never left and is made
+            again counts once.
         started_at: When this round's first attempt began.
         asked_at: When the latest attempt began.
     """

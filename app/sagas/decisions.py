@@ -43,6 +43,12 @@ class Wait:
 #: How often an undo is decided anew after one was carried out in vain; then a person is asked.
 ROUNDS_MAX = 5
 
+#: How long after a call that never left it is made, at the most: breakers pause about as long.
+PUT_OFF_SECONDS = 5.0
+
+#: For so long an undo may be put off; then a person is asked.
+PUT_OFF_MAX = timedelta(days=6)
+
 Decision = FlowEvent | Ask | Wait
 Records = Mapping[tuple[str, Direction], StepRecord]
 
@@ -92,6 +98,8 @@ def _decide_act(  # noqa: PLR0911  # one line a case, read top to bottom
         asks_again = now + timedelta(seconds=patience) if patience is not None else deadline
         return Wait(min(asks_again, deadline))
     delay = step.retry.delay_after(record.attempts)
+    if record.status is StepStatus.PUT_OFF:
+        delay = PUT_OFF_SECONDS
     if delay is None:
         return step.on_deadline(record)
     if just_called is None:
@@ -135,6 +143,8 @@ def _undo(  # noqa: PLR0911  # one line a case, read top to bottom
     if _is_told_of(record, payment):
         return _undo_anew(step, undo, record, now)
     delay = undo.retry.delay_after(record.attempts)
+    if record.status is StepStatus.PUT_OFF:
+        delay = PUT_OFF_SECONDS if now < record.started_at + PUT_OFF_MAX else None
     if delay is None:
         return FlowEvent.UNDO_FAILED
     if record.status is StepStatus.WAITING:
@@ -191,4 +201,11 @@ def _intent(step: Step, direction: Direction, now: datetime) -> StepRecord:
 
 
 def _again(record: StepRecord, now: datetime) -> StepRecord:
-    return replace(record, status=StepStatus.ASKED, attempts=record.attempts + 1, asked_at=now)
+    has_left = record.status is not StepStatus.PUT_OFF
+    return replace(
+        record,
+        status=StepStatus.ASKED,
+        attempts=record.attempts + has_left,
+        started_at=record.started_at if record.attempts else now,
+        asked_at=now,
+    )

@@ -19,7 +19,7 @@ from app.domain.funds import Fact, FactKind
 from app.domain.identifiers import step_key
 from app.domain.payment import Change, EventKind, Payment
 from app.domain.saga import Claim, Direction, StepRecord, StepStatus
-from app.errors import GatewayError, GatewayRejected, IllegalTransition
+from app.errors import GatewayError, GatewayNotAsked, GatewayRejected, IllegalTransition
 from app.sagas.decisions import Ask, Wait, decide
 from app.sagas.definition import Call, Outcome, Saga
 from app.services.ports import Gateways, SagaRepository, UnitOfWork
@@ -236,8 +236,9 @@ class SagaRunner:
         return None
 
     def _intend(self, uow: RunnerUnitOfWork, claim: Claim, change: Change, ask: Ask) -> _Plan:
+        is_first = ask.record.started_at == ask.record.asked_at
         record = replace(ask.record, asked_at=change.at)
-        if record.attempts == 1:
+        if is_first:
             record = replace(record, started_at=change.at)
         key = step_key(claim.saga_id, record.step, record.direction, record.round)
         uow.payments.save(change)
@@ -258,6 +259,8 @@ def _result(plan: _Plan, outcome: Outcome | GatewayError) -> tuple[StepRecord, F
     record = plan.ask.record
     if isinstance(outcome, Outcome):
         return replace(record, status=outcome.status, response=outcome.evidence), outcome.event
+    if isinstance(outcome, GatewayNotAsked):
+        return replace(record, status=StepStatus.PUT_OFF), None
     if not isinstance(outcome, GatewayRejected) or record.direction is Direction.UNDO:
         return record, None
     if record.attempts == 1:

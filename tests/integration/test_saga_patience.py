@@ -1,7 +1,7 @@
 """Parties that answer late or never: asked again, never assumed (F4, F8, F14)."""
 
 from app.domain.payment import CaptureMode
-from app.errors import GatewayRejected, GatewayTimeout, GatewayUnavailable
+from app.errors import GatewayNotAsked, GatewayRejected, GatewayTimeout, GatewayUnavailable
 from tests.support.builders import PSP_REFERENCE, an_item
 from tests.support.service import Service
 
@@ -155,3 +155,45 @@ def test_a_webhook_that_overtakes_the_answer_moves_the_payment_once(service: Ser
     assert service.path(payment_id) == ["preauth", "booking_confirmation", "email", "fin"]
     assert service.outside.psp.asked("authorise") == 1
     assert service.outside.booking.asked("confirm") == service.outside.mail.asked("send") == 1
+
+
+def test_a_call_that_never_left_uses_up_no_attempt(service: Service) -> None:
+    service.outside.booking.failures = [GatewayNotAsked("left alone")] * 20
+    payment_id = service.start()
+    service.receive(an_item())
+    for _ in range(20):
+        service.later(5)
+
+    assert service.payment(payment_id).state == "fin"
+    assert service.outside.booking.asked("confirm") == 21
+
+
+def test_a_party_that_is_never_asked_is_given_up_at_the_deadline(service: Service) -> None:
+    service.outside.fraud.failures = [GatewayNotAsked("left alone")] * 200
+    payment_id = service.start()
+    for _ in range(70):
+        service.later(5)
+
+    assert service.payment(payment_id).state == "declined"
+
+
+def test_a_rejection_after_a_call_that_never_left_is_a_rejection(service: Service) -> None:
+    service.outside.psp.failures = [GatewayNotAsked("left alone"), GatewayRejected("422")]
+    payment_id = service.start()
+    service.later(5)
+    service.later(5)
+
+    assert service.payment(payment_id).state == "declined"
+    assert service.outside.psp.asked("cancel") == 0
+
+
+def test_an_undo_that_never_left_is_asked_for_as_soon_as_it_may(service: Service) -> None:
+    service.outside.booking.says_yes = False
+    service.start()
+    service.settle()
+    service.outside.psp.failures = [GatewayNotAsked("left alone")] * 30
+    service.receive(an_item())
+    for _ in range(31):
+        service.later(5)
+
+    assert list(service.outside.psp.effects.values()).count("cancel") == 1
