@@ -6,6 +6,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+#: Rounds that differ by more prove nothing: something else had the cores, and a limit that
+#: collapsed is no win.
+SPREAD_MAX = 1.5
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -79,12 +83,14 @@ def show(
     """
     ratios = [measured / limit for measured, limit in pairs]
     ratio = statistics.median(ratios)
+    is_steady = max(ratios) <= SPREAD_MAX * min(ratios)
     one, other = (statistics.median(values) for values in zip(*pairs, strict=True))
     if given.as_json:
         line: dict[str, object] = {
             "benchmark": name,
             "ratio": round(ratio, 3),
             "ratios": [round(each, 3) for each in ratios],
+            "is_steady": is_steady,
             "target": target,
             "measured": round(one, 1),
             "limit": round(other, 1),
@@ -93,7 +99,7 @@ def show(
         print(json.dumps(line), flush=True)
         return
     print(
-        f"{name}: {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} {each};"
+        f"{name}: {ratio:.2f}{'' if is_steady else ' UNSTEADY'} ({min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} {each};"
         f" target {target}; {one:.4g}{unit} against {other:.4g}{unit})",
         flush=True,
     )

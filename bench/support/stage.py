@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -146,10 +146,11 @@ def service() -> Iterator[Service]:
             "COUNTERSIGN_WEB_WORKERS": str(WEB_WORKERS),
         }
         upgrade(database_url)
-        container = Container(Settings.from_env(environment), role="bench", pool_size=16)
-        container.accounts.add(ACCOUNT, [HMAC_KEY])
-        yield Service(container, environment)
-        container.close()
+        with closing(
+            Container(Settings.from_env(environment), role="bench", pool_size=4)
+        ) as container:
+            container.accounts.add(ACCOUNT, [HMAC_KEY])
+            yield Service(container, environment)
 
 
 def _await(url: str, process: subprocess.Popen[bytes]) -> None:
