@@ -98,9 +98,11 @@ def show(
         }
         print(json.dumps(line), flush=True)
         return
+    doubt = "" if is_steady else " UNSTEADY"
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} {each}"
     print(
-        f"{name}: {ratio:.2f}{'' if is_steady else ' UNSTEADY'} ({min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} {each};"
-        f" target {target}; {one:.4g}{unit} against {other:.4g}{unit})",
+        f"{name}: {ratio:.2f}{doubt} ({spread}; target {target};"
+        f" {one:.4g}{unit} against {other:.4g}{unit})",
         flush=True,
     )
 
