@@ -41,8 +41,6 @@ check: venv
 	$(BIN)/python -m tests.support.audit
 
 bench: venv
-	@$(BIN)/python -c 'import celery' 2>/dev/null || \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	@for script in bench/*.py; do $(BIN)/python $$script --seconds 1 || exit 1; done
 
 format: venv
@@ -51,7 +49,7 @@ format: venv
 
 lock: venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra embedded --group dev --universal \
+	$(BIN)/uv pip compile pyproject.toml --extra embedded --group dev --group bench --universal \
 	    --python-version 3.11 --generate-hashes --no-emit-index-url --output-file requirements.lock
 
 clean:
