@@ -112,7 +112,7 @@ class Inbox:
         self._clock = clock
         self._commits = GroupCommit(
             self._flush,
-            afterwards=self._remember,
+            afterwards=self._count,
             on_stall=connection.abandon,
             batch_max=DELIVERIES_A_COMMIT_MAX,
         )
@@ -152,6 +152,7 @@ class Inbox:
             self._store([first[guid] for guid in {one.guid for one in unknown}])
             self._note([one for one in unknown if first[one.guid] is not one], {})
         failpoints.hit("inbox.after_commit")
+        self._remember(arrivals, hints)
 
     def _store(self, arrivals: Sequence[_Arrival]) -> set[UUID]:
         """Insert webhooks with their work; return those that were not there yet."""
@@ -167,16 +168,20 @@ class Inbox:
         rows = [_redelivery(arrival, hints.get(arrival.guid)) for arrival in _in_order(arrivals)]
         return {guid for (guid,) in self._connection.execute(_NOTE, {"rows": as_rows(rows)})}
 
-    def _remember(self, deliveries: Sequence[_Delivery]) -> None:
-        dates: dict[UUID, datetime] = {}
+    def _remember(self, arrivals: Sequence[_Arrival], hints: Mapping[UUID, datetime]) -> None:
+        """Let Redis know what it does not; it is told with the next question."""
+        newest = dict(hints)
+        news: dict[UUID, datetime] = {}
+        for arrival in arrivals:
+            known = newest.get(arrival.guid)
+            if known is None or known < arrival.event_date:
+                newest[arrival.guid] = news[arrival.guid] = arrival.event_date
+        self._seen.remember(news)
+
+    def _count(self, deliveries: Sequence[_Delivery]) -> None:
         for delivery in deliveries:
             for item in delivery.items:
                 self._key_uses.count(item.hmac_key_id)
-                arrival = _Arrival(delivery, item)
-                known = dates.get(arrival.guid)
-                if known is None or known < arrival.event_date:
-                    dates[arrival.guid] = arrival.event_date
-        self._seen.remember(dates)
         self._key_uses.flush_if_due()
 
 
