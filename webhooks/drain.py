@@ -29,7 +29,7 @@ from webhooks.meanings import MEANINGS, About, Meaning
 from webhooks.notifications import Notification
 
 #: Webhooks in one transaction: enough to share its cost, and done in some hundredths of a second.
-BATCH_MAX = 100
+BATCH_MAX = 200
 #: Tries of a webhook that fails for a reason that is not its payment's absence.
 TRIES_MAX = 8
 #: Waits between tries double from the first to the longest.

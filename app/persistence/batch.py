@@ -4,9 +4,9 @@ The use cases see the ports of any transaction. What they write is kept in memor
 commits; then each table is written by one statement.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
 from time import sleep
@@ -50,6 +50,14 @@ class PaymentName:
     merchant_reference: str | None
     psp_reference: str | None
 
+    def as_row(self) -> Mapping[str, str | None]:
+        """Return the name as plain values."""
+        return {
+            "merchant_account": self.merchant_account,
+            "merchant_reference": self.merchant_reference,
+            "psp_reference": self.psp_reference,
+        }
+
 
 @dataclass(slots=True)
 class _Held:
@@ -85,7 +93,7 @@ class BatchedPayments(SqlPayments):
 
         A payment that another transaction keeps locked is known, and busy.
         """
-        rows = as_rows([asdict(name) for name in names])
+        rows = as_rows([name.as_row() for name in names])
         ids = set(self._connection.execute(_FIND, {"rows": rows}).scalars())
         found = self._lock(ids)
         self._busy = ids - {row["payment_id"] for row in found}

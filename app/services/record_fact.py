@@ -146,7 +146,9 @@ def _is_news(fact: Fact | None, payment: Payment) -> bool:
 
 def _breaks(before: Payment, after: Payment, fact: Fact, *, is_late: bool) -> set[Anomaly]:
     """Return what this fact brought to light, for a person to look at."""
-    found = set(anomalies(after.funds) - anomalies(before.funds))
+    found = set(anomalies(after.funds))
+    if found:
+        found -= anomalies(before.funds)
     if is_late:
         # It tells of a capture after the cancellation as well: one break for one event.
         found = {anomaly for anomaly in found if anomaly[0] != STATUS_MISMATCH}
