@@ -32,8 +32,8 @@ from app.sagas.definition import Saga
 from app.sagas.runner import SagaRunner
 from app.services.ports import Gateways
 from app.settings import Settings
+from webhooks.diagnosis.evidence import EvidenceRoom
 from webhooks.drain import Drain
-from webhooks.evidence import EvidenceRoom
 from webhooks.inbox import Inbox
 from webhooks.key_uses import KeyUses
 from webhooks.keyring import Keyring, SenderAccount

@@ -1,5 +1,8 @@
 """The PSP's webhooks, from the wire to the payment.
 
-receiver -> notifications -> signatures -> inbox          [one commit, then 200]
-drain -> meanings -> app.services.record_fact             [one commit]
+receiver -> notifications | platform -> keyring, signatures -> inbox   [one commit, then 200]
+drain -> meanings -> app.services.record_fact                          [one commit for all due]
+
+Beside the walk: ``refusals`` and ``diagnosis`` (what was not let in, and why), ``key_uses``,
+``replay`` and ``retention``.
 """

@@ -17,9 +17,9 @@ from app.clock import Clock
 from app.domain.card_numbers import find_card_numbers, mask_card_numbers
 from app.errors import WebhookRefused, WrongBasicCredentials
 from app.persistence.tables import Scheme, webhook_refusals
-from webhooks.claims import Claim
-from webhooks.evidence import EvidenceRoom
-from webhooks.findings import Diagnosis
+from webhooks.diagnosis.claims import Claim
+from webhooks.diagnosis.evidence import EvidenceRoom
+from webhooks.diagnosis.findings import Diagnosis
 from webhooks.refusal_budget import RefusalBudget
 
 BODY_BYTES_MAX = 8192

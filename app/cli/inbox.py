@@ -26,7 +26,7 @@ from app.queries.inbox import (
     oldest_waiting,
 )
 from app.queries.payments import get_payment, instant
-from webhooks.claims import read_json
+from webhooks.diagnosis.claims import read_json
 from webhooks.drain import Reading, read
 from webhooks.inbox import Work, look
 from webhooks.personal_data import masked

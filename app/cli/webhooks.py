@@ -14,9 +14,9 @@ from app.cli.options import container
 from app.cli.output import as_json_option, print_json, print_rows
 from app.errors import GatewayUnavailable, KeyNotFound, MalformedNotification, NotFound
 from app.persistence.tables import Scheme
-from webhooks.claims import read_json
-from webhooks.evidence import EvidenceRoom
-from webhooks.findings import FindingCode
+from webhooks.diagnosis.claims import read_json
+from webhooks.diagnosis.evidence import EvidenceRoom
+from webhooks.diagnosis.findings import FindingCode
 from webhooks.notifications import parse
 from webhooks.refusals import LIST_REFUSALS_SQL, ROWS_MAX, SHOW_REFUSAL_SQL
 from webhooks.signatures import sign, signing_string

@@ -19,9 +19,9 @@ from tests.support.builders import (
     unsigned_webhook,
 )
 from tests.support.service import Row, Service
-from webhooks.claims import Claim
-from webhooks.evidence import EvidenceRoom
-from webhooks.key_trials import Evidence
+from webhooks.diagnosis.claims import Claim
+from webhooks.diagnosis.evidence import EvidenceRoom
+from webhooks.diagnosis.trials import Evidence
 from webhooks.notifications import parse
 from webhooks.refusal_budget import KEPT_A_MINUTE_MAX, KEPT_AN_ADDRESS_A_MINUTE_MAX
 from webhooks.refusals import BODY_BYTES_MAX, ROWS_MAX, TRIM_EVERY, Refusals

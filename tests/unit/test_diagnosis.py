@@ -22,11 +22,11 @@ from tests.support.builders import (
     unsigned_webhook,
 )
 from tests.unit.test_signature_vectors import VECTORS, Vector
-from webhooks.alterations import FIELDS
-from webhooks.claims import Claim
-from webhooks.diagnosis import BODY_BYTES_MAX, ITEMS_MAX, diagnose_body, diagnose_items
-from webhooks.findings import NEXT_STEPS, Diagnosis, Finding, FindingCode
-from webhooks.key_trials import Evidence, KnownKey, StoredItem
+from webhooks.diagnosis.alterations import FIELDS
+from webhooks.diagnosis.claims import Claim
+from webhooks.diagnosis.diagnose import BODY_BYTES_MAX, ITEMS_MAX, diagnose_body, diagnose_items
+from webhooks.diagnosis.findings import NEXT_STEPS, Diagnosis, Finding, FindingCode
+from webhooks.diagnosis.trials import Evidence, KnownKey, StoredItem
 from webhooks.notifications import parse
 from webhooks.signatures import sign, signing_string
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from webhooks.claims import Claim
+from webhooks.diagnosis.claims import Claim
 
 
 class FindingCode(StrEnum):

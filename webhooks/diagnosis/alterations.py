@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import product
 
-from webhooks.findings import FindingCode
+from webhooks.diagnosis.findings import FindingCode
 
 FIELDS = (
     "pspReference",

@@ -1,7 +1,7 @@
 """Why a webhook is refused: what we know of keys is tried in every way that is known to go wrong.
 
-Pure: what is known comes from the caller (``webhooks.evidence``). The work is bounded, since any
-stranger may choose what is diagnosed. The facts are in psp-webhooks.md sections 1 to 3.
+Pure: what is known comes from the caller (``webhooks.diagnosis.evidence``). The work is bounded,
+since any stranger may choose what is diagnosed. The facts are in psp-webhooks.md sections 1 to 3.
 """
 
 import json
@@ -10,8 +10,8 @@ from itertools import product
 
 from app.errors import InvalidSignature, MalformedNotification
 from webhooks import notifications, platform
-from webhooks.alterations import differing_fields, likely_originals, misspellings
-from webhooks.claims import (
+from webhooks.diagnosis.alterations import differing_fields, likely_originals, misspellings
+from webhooks.diagnosis.claims import (
     Claim,
     claim_of_body,
     claim_of_first_item,
@@ -20,8 +20,8 @@ from webhooks.claims import (
     read_json,
     where_json_ends,
 )
-from webhooks.findings import Diagnosis, Finding, FindingCode
-from webhooks.key_trials import (
+from webhooks.diagnosis.findings import Diagnosis, Finding, FindingCode
+from webhooks.diagnosis.trials import (
     Evidence,
     EvidenceOf,
     about,

@@ -12,10 +12,10 @@ from app.errors import InvalidSettings, MalformedNotification
 from app.persistence.encryption import Vault
 from app.persistence.tables import Scheme, hmac_keys, merchant_accounts, webhook_inbox
 from webhooks import notifications
-from webhooks.claims import Claim
-from webhooks.diagnosis import diagnose_body, diagnose_items
-from webhooks.findings import Diagnosis
-from webhooks.key_trials import Evidence, KnownKey, StoredItem
+from webhooks.diagnosis.claims import Claim
+from webhooks.diagnosis.diagnose import diagnose_body, diagnose_items
+from webhooks.diagnosis.findings import Diagnosis
+from webhooks.diagnosis.trials import Evidence, KnownKey, StoredItem
 
 #: Of the claimed account, live ones first: two while one is rotated, and those of some years.
 OWN_KEYS_MAX = 20
@@ -59,7 +59,7 @@ class EvidenceRoom:
         is_basic_wrong: bool = False,
         merchant_account: str | None = None,
     ) -> list[Diagnosis]:
-        """Diagnose a webhook of either scheme; see ``webhooks.diagnosis``.
+        """Diagnose a webhook of either scheme; see ``webhooks.diagnosis.diagnose``.
 
         Args:
             body: As it came.

@@ -8,8 +8,8 @@ from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
-from webhooks.claims import Claim
-from webhooks.findings import Finding, FindingCode
+from webhooks.diagnosis.claims import Claim
+from webhooks.diagnosis.findings import Finding, FindingCode
 from webhooks.signatures import DIGEST_BYTES
 
 
