@@ -13,7 +13,7 @@ from typing import Any, LiteralString
 import psycopg
 
 from app.errors import StoreUnavailable
-from app.persistence.engine import CONNECT_SECONDS, session_options
+from app.persistence.engine import connection_arguments
 
 #: A statement that takes longer is given up: whoever waits for it has lost patience by then.
 STATEMENT_SECONDS = 5
@@ -80,7 +80,5 @@ class DirectConnection:
         return psycopg.connect(
             self._database_url,
             autocommit=True,
-            connect_timeout=CONNECT_SECONDS,
-            application_name=self._application_name,
-            options=session_options(statement_seconds=STATEMENT_SECONDS),
+            **connection_arguments(self._application_name, statement_seconds=STATEMENT_SECONDS),
         )
