@@ -39,6 +39,8 @@ LONGEST_WAIT_SECONDS = 60.0
 #: the looks are for a payment that comes at the very moment of the last one.
 ORPHAN_WAIT = timedelta(seconds=0.5)
 ORPHAN_WAIT_MAX = timedelta(seconds=60)
+#: And how soon after its grace, if no external payment can be made of it.
+LATE_ORPHAN_WAIT = timedelta(hours=1)
 #: How long a webhook steps back while another transaction holds its payment.
 BUSY_WAIT = timedelta(seconds=0.2)
 #: How often a code that this release does not know is looked at again: the next one may know it.
@@ -151,25 +153,25 @@ class Drain:
         return self._run(partial(_due, now=now), now)
 
     def _run(self, claim: Callable[[Connection], Sequence[Work]], now: datetime) -> bool:
+        suspects: Sequence[Work] = ()
         with self._batch() as batch:
             works = claim(batch.connection)
             try:
-                self.apply(batch, works, now)
-                failpoints.hit("drain.before_commit")
-                batch.commit()
+                with batch.attempt():
+                    self.apply(batch, works, now)
             except Exception as error:
                 if is_unavailable(error) and not is_contention(error):
                     raise  # the store's failure, not the webhooks': they stay due, untried
-                batch.connection.rollback()
-                if len(works) == 1:
+                if len(works) > 1:
+                    suspects = works
+                else:
+                    # Still locked: what a redelivery says meanwhile can't be overwritten.
                     put_off = failed_try(works[0], error, now)
                     _log_failure(put_off, error)
                     inbox.put_off(batch.connection, [put_off])
-                    batch.commit()
-                    return True
-                suspects = works
-            else:
-                suspects = ()
+            if not suspects:
+                failpoints.hit("drain.before_commit")
+                batch.commit()
         failpoints.hit("drain.after_commit")
         for suspect in suspects:
             self._run(partial(inbox.claim, guids=[suspect.guid]), now)
@@ -236,7 +238,7 @@ class Drain:
         if reference is None or amount is None:
             raise Parked(
                 "its payment is not here, and it does not say enough to keep one",
-                wait=UNKNOWN_CODE_WAIT,
+                wait=LATE_ORPHAN_WAIT,
                 awaits=reading.payment_name,
             )
         adopt_external(

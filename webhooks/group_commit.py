@@ -9,6 +9,7 @@ and the fewer commits a caller costs.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Generic, TypeVar
 
 from app.errors import StoreUnavailable
@@ -50,7 +51,8 @@ class GroupCommit(Generic[T]):
             flush: Stores entries durably, all or none. ``StoreUnavailable`` is every waiter's
                 error; any other one makes each entry be tried alone.
             afterwards: Runs once the waiters of a batch have been answered; must not raise.
-            on_stall: Makes a flush that hangs fail; called by one who lost patience with it.
+            on_stall: Makes a flush that hangs fail; called by one who lost patience, if this very
+                flush has taken as long.
             batch_max: Entries in one flush.
         """
         self._flush = flush
@@ -60,6 +62,7 @@ class GroupCommit(Generic[T]):
         self._lock = threading.Lock()
         self._waiting: list[_Ticket[T]] = []
         self._has_leader = False
+        self._flush_began_at = 0.0
 
     def store(self, entry: T) -> None:
         """Return when the entry is on disk.
@@ -78,7 +81,8 @@ class GroupCommit(Generic[T]):
             self._has_leader = True
         if not leads:
             if not ticket.called.wait(PATIENCE_SECONDS) and self._give_up(ticket):
-                self._on_stall()
+                if monotonic() - self._flush_began_at >= PATIENCE_SECONDS:
+                    self._on_stall()
                 raise StoreUnavailable("the webhook waited too long to be stored")
             leads = not ticket.is_done
         if leads:
@@ -91,6 +95,7 @@ class GroupCommit(Generic[T]):
         with self._lock:
             batch = self._waiting[: self._batch_max]
             del self._waiting[: len(batch)]
+            self._flush_began_at = monotonic()
         try:
             self._flush_tickets(batch)
         finally:

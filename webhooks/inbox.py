@@ -1,8 +1,8 @@
 """The inbox: every authentic webhook, once, on disk before it is acknowledged."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,9 @@ from app.persistence.tables import InboxState, Scheme, inbox_work
 from webhooks.group_commit import GroupCommit
 from webhooks.key_uses import KeyUses
 from webhooks.notifications import Notification
+
+#: How far ahead of our clock an event date is believed: clocks differ, and so do zones.
+AHEAD_MAX = timedelta(days=1)
 
 #: Bounds the size of a statement, and how much work one outage takes back.
 DELIVERIES_A_COMMIT_MAX = 200
@@ -95,8 +98,19 @@ class _Arrival:
         return self.item.notification.guid
 
     @property
+    def told_date(self) -> datetime | None:
+        """The event date; None if it can't be read, or lies where nobody can know it yet.
+
+        It is not signed, and the latest one counts: one from years ahead would outweigh all others.
+        """
+        told = self.item.notification.event_date
+        if told is None or told > self.delivery.received_at + AHEAD_MAX:
+            return None
+        return told
+
+    @property
     def event_date(self) -> datetime:
-        return self.item.notification.event_date or self.delivery.received_at
+        return self.told_date or self.delivery.received_at
 
 
 class Inbox:
@@ -136,23 +150,22 @@ class Inbox:
     def _flush(self, deliveries: Sequence[_Delivery]) -> None:
         """Store what is new, and note what is not, each by one statement.
 
-        Redis says what is probably known: that is only noted, in few bytes. It may be newer than a
-        database that was restored from a backup, so that the database has the last word: what it
-        does not know is stored after all.
+        Redis says what is probably known, so that it is only noted. It may be newer than a database
+        that was restored from a backup: what the database does not know is stored after all.
         """
         arrivals = [_Arrival(delivery, item) for delivery in deliveries for item in delivery.items]
         first = {arrival.guid: arrival for arrival in reversed(arrivals)}
-        hints = self._seen.seen(list(first))
+        hinted = self._seen.seen(list(first))
         failpoints.hit("inbox.before_commit")
-        stored = self._store([one for guid, one in first.items() if guid not in hints])
+        stored = self._store([one for guid, one in first.items() if guid not in hinted])
         again = [one for one in arrivals if one.guid not in stored or first[one.guid] is not one]
-        noted = self._note(again, hints)
+        noted = self._note(again)
         unknown = [one for one in again if one.guid not in noted]
         if unknown:
             self._store([first[guid] for guid in {one.guid for one in unknown}])
-            self._note([one for one in unknown if first[one.guid] is not one], {})
+            self._note([one for one in unknown if first[one.guid] is not one])
         failpoints.hit("inbox.after_commit")
-        self._remember(arrivals, hints)
+        self._seen.remember(first.keys() - hinted)
 
     def _store(self, arrivals: Sequence[_Arrival]) -> set[UUID]:
         """Insert webhooks with their work; return those that were not there yet."""
@@ -161,22 +174,12 @@ class Inbox:
         rows = [_row(arrival) for arrival in _in_order(arrivals)]
         return {guid for (guid,) in self._connection.execute(_STORE, {"rows": as_rows(rows)})}
 
-    def _note(self, arrivals: Sequence[_Arrival], hints: Mapping[UUID, datetime]) -> set[UUID]:
+    def _note(self, arrivals: Sequence[_Arrival]) -> set[UUID]:
         """Note redeliveries; return those whose webhook is there."""
         if not arrivals:
             return set()
-        rows = [_redelivery(arrival, hints.get(arrival.guid)) for arrival in _in_order(arrivals)]
+        rows = [_redelivery(arrival) for arrival in _in_order(arrivals)]
         return {guid for (guid,) in self._connection.execute(_NOTE, {"rows": as_rows(rows)})}
-
-    def _remember(self, arrivals: Sequence[_Arrival], hints: Mapping[UUID, datetime]) -> None:
-        """Let Redis know what it does not; it is told with the next question."""
-        newest = dict(hints)
-        news: dict[UUID, datetime] = {}
-        for arrival in arrivals:
-            known = newest.get(arrival.guid)
-            if known is None or known < arrival.event_date:
-                newest[arrival.guid] = news[arrival.guid] = arrival.event_date
-        self._seen.remember(news)
 
     def _count(self, deliveries: Sequence[_Delivery]) -> None:
         for delivery in deliveries:
@@ -206,7 +209,8 @@ _STORE = """
 
 #: A redelivery with the latest event date of all brings the details that count from now on, and
 #: one with the earliest tells when it happened: either is applied once more (psp-webhooks.md
-#: section 4; a capture that is repeated after it failed has the GUID of the first one).
+#: section 4; a capture that is repeated after it failed has the GUID of the first one). The lock
+#: waits for a retention that is just deleting the webhook, which is then not there.
 _NOTE = """
     WITH given AS (
         SELECT * FROM json_to_recordset(%(rows)s) AS given (
@@ -222,6 +226,7 @@ _NOTE = """
                    (SELECT min(event_date) FROM webhook_redeliveries before
                      WHERE before.guid = given.guid)) AS is_earliest
           FROM given JOIN webhook_inbox stored USING (guid)
+           FOR KEY SHARE OF stored
     ), noted AS (
         INSERT INTO webhook_redeliveries (guid, body, event_date, received_at)
         SELECT guid, CASE WHEN is_latest THEN body END, event_date, received_at FROM judged
@@ -260,13 +265,11 @@ def _row(arrival: _Arrival) -> dict[str, object]:
     }
 
 
-def _redelivery(arrival: _Arrival, known: datetime | None) -> dict[str, object]:
-    """Return a redelivery's row; without its body if an event date as late is known."""
-    is_dated = arrival.item.notification.event_date is not None
-    is_latest = is_dated and (known is None or arrival.event_date > known)
+def _redelivery(arrival: _Arrival) -> dict[str, object]:
+    """Return a redelivery's row. Without a date it brings no later details: no body then."""
     return {
         "guid": arrival.guid,
-        "body": arrival.delivery.body if is_latest else None,
+        "body": arrival.delivery.body if arrival.told_date else None,
         "event_date": arrival.event_date,
         "received_at": arrival.delivery.received_at,
     }
@@ -353,6 +356,9 @@ def _read(connection: Connection, standing: Result[Any]) -> list[Work]:
     failpoints.hit("inbox.before_details")
     found = connection.execute(_DETAILS, {"guids": [row["guid"] for row in rows]}).mappings()
     details = {row["guid"]: row for row in found}
+    finish(
+        connection, [row["guid"] for row in rows if row["guid"] not in details]
+    )  # no webhook left
     return [_work(row, details[row["guid"]]) for row in rows if row["guid"] in details]
 
 

@@ -73,6 +73,8 @@ class Keyring:
         self._names = names
         self._lock = Lock()
         self._known: dict[str, _Known] = {}
+        self._listed: list[str] = []
+        self._listed_at = -CACHE_SECONDS
 
     def account(self, merchant_account: str) -> SenderAccount:
         """Return the account.
@@ -106,4 +108,12 @@ class Keyring:
 
     def everyone(self) -> list[SenderAccount]:
         """Return every registered account: a body that is signed as a whole names none before."""
-        return [self.account(name) for name in self._names()]
+        with self._lock:
+            if monotonic() - self._listed_at >= CACHE_SECONDS:
+                self._listed_at = monotonic()  # one caller looks; the others use what is known
+                is_due = True
+            else:
+                is_due = False
+        if is_due or not self._listed:
+            self._listed = self._names()
+        return [self.account(name) for name in self._listed]

@@ -23,6 +23,9 @@ Json = Mapping[str, object]
 #: item keeps the whole body, so that there is a limit to what one body may multiply to.
 ITEMS_MAX = 100
 
+#: No reference of the PSP's is as long, and Postgres can index no text that is much longer.
+VALUE_CHARACTERS_MAX = 500
+
 _REQUIRED = ("pspReference", "merchantAccountCode", "eventCode", "success", "eventDate")
 
 #: Signed values are joined by colons without escaping, so that a colon in one of these could move a
@@ -95,9 +98,22 @@ def parse(body: bytes) -> list[Notification]:
     try:
         return _notifications(orjson.loads(body))
     except (orjson.JSONDecodeError, MalformedNotification):
-        # Fast and strict first. What it can't read, the PSP may still have signed: half a character
-        # in a field that nobody signs, a number beyond 64 bits.
         return _notifications(_read_leniently(body))
+
+
+def read_json(body: bytes) -> object:
+    """Read JSON: fast and strict first, then as the PSP may still have signed it.
+
+    Half a character in a field that nobody signs, or a number beyond 64 bits, is no reason to
+    refuse what is authentic.
+
+    Raises:
+        MalformedNotification: Not JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _read_leniently(body)
 
 
 def find(body: bytes, guid: UUID) -> Notification:
@@ -157,7 +173,7 @@ def _notification(live: str, item: Json, where: str) -> Notification:
         raise MalformedNotification(f"{where}: {odd} holds a character that it can't have")
     if success not in {"true", "false"}:
         raise MalformedNotification(f"{where}: success is neither true nor false")
-    _require_storable((merchant_account, merchant_reference, signed_values[4], event_date), where)
+    _require_storable((*signed_values, event_date), where)
     data = item.get("additionalData")
     signature = data.get("hmacSignature") if isinstance(data, Mapping) else None
     return Notification(
@@ -171,7 +187,7 @@ def _notification(live: str, item: Json, where: str) -> Notification:
         psp_reference=psp_reference,
         original_reference=original_reference,
         merchant_reference=merchant_reference,
-        event_date=_date(event_date),
+        event_date=read_date(event_date),
         signature=signature if isinstance(signature, str) else None,
         signed_values=signed_values,
         item=item,
@@ -206,6 +222,10 @@ def _text(values: Json, name: str) -> str:
 
 def _require_storable(values: tuple[str, ...], where: str) -> None:
     text = "".join(values)
+    if len(text) > VALUE_CHARACTERS_MAX and max(map(len, values)) > VALUE_CHARACTERS_MAX:
+        raise MalformedNotification(
+            f"{where}: a value has more than {VALUE_CHARACTERS_MAX} characters"
+        )
     if text.isascii() and "\x00" not in text:
         return
     try:
@@ -216,7 +236,7 @@ def _require_storable(values: tuple[str, ...], where: str) -> None:
         raise MalformedNotification(f"{where}: a value holds a NUL character")
 
 
-def _date(text: str) -> datetime | None:
+def read_date(text: str) -> datetime | None:
     """Read an ISO 8601 date; one without an offset is UTC, one beyond the calendar is none."""
     try:
         date = datetime.fromisoformat(text)

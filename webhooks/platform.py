@@ -5,16 +5,13 @@ the body's hash is its identity: every byte of it is signed.
 """
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import UUID
-
-import orjson
 
 from app.errors import InvalidSignature, MalformedNotification
 from webhooks import notifications
 from webhooks.guid import guid_of_body
-from webhooks.notifications import Json, Notification
+from webhooks.notifications import VALUE_CHARACTERS_MAX, Json, Notification
 
 _IS_STANDARD = "notificationItems"
 
@@ -25,11 +22,13 @@ _ACCOUNT_FIELDS = ("merchantAccount", "merchantAccountCode")
 def parse(body: bytes, signers: Collection[str]) -> list[Notification]:
     """Read a body that was signed with a key of each of ``signers``.
 
-    Most bodies are one event with a ``type``. A standard webhook that was signed this way is read
-    as one; each of its items must be of an account that signed.
+    Most bodies are one event with a ``type``, the classic ones with an ``eventType``. A standard
+    webhook that was signed this way is read as one; each of its items must be of an account that
+    signed.
 
     Raises:
-        MalformedNotification: Not JSON, or neither shape.
+        MalformedNotification: Not a JSON object, nothing that says what it is, or a broken
+            standard webhook.
         InvalidSignature: An item is of an account whose key did not sign.
     """
     event = _read(body)
@@ -54,45 +53,41 @@ def find(body: bytes, guid: UUID, merchant_account: str) -> Notification:
 
 
 def _read(body: bytes) -> Json:
-    try:
-        event = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise MalformedNotification("the body is not JSON") from None
+    event = notifications.read_json(body)
     if not isinstance(event, dict):
         raise MalformedNotification("the body is not a JSON object")
     return event
 
 
 def _event(body: bytes, event: Json, signers: Collection[str]) -> Notification:
-    kind = event.get("type")
-    if not isinstance(kind, str) or not kind or "\x00" in kind:
-        raise MalformedNotification("type is missing")
+    """Read an event leniently: it is authentic, so that all it must say is what it is."""
+    kind = _text(event, "type") or _text(event, "eventType")
+    if not kind:
+        raise MalformedNotification("neither type nor eventType says what it is")
     data = event.get("data")
     data = data if isinstance(data, Mapping) else {}
-    named = next((one for name in _ACCOUNT_FIELDS if (one := data.get(name)) in signers), None)
+    named = (_text(data, name) for name in _ACCOUNT_FIELDS)
     return Notification(
         guid=guid_of_body(sha256(body).digest()),
         is_live=event.get("environment") == "live",
-        merchant_account=str(named) if named else next(iter(signers)),
+        merchant_account=next((one for one in named if one in signers), next(iter(signers))),
         event_code=kind,
         success=True,
-        psp_reference=_text(event.get("eventId")) or _text(data.get("id")),
+        psp_reference=_text(event, "eventId") or _text(data, "id"),
         original_reference="",
-        merchant_reference=_text(data.get("reference")),
-        event_date=_date(event.get("createdAt") or event.get("timestamp")),
+        merchant_reference=_text(data, "reference"),
+        event_date=notifications.read_date(
+            _text(event, "createdAt") or _text(event, "timestamp") or _text(event, "eventDate")
+        ),
         signature=None,
         signed_values=("",) * 8,
         item=event,
     )
 
 
-def _text(value: object) -> str:
-    return value.replace("\x00", "") if isinstance(value, str) else ""
-
-
-def _date(value: object) -> datetime | None:
-    try:
-        date = datetime.fromisoformat(str(value))
-        return date.astimezone(UTC) if date.tzinfo is not None else date.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
+def _text(values: Json, name: str) -> str:
+    """Return a value that can be stored and indexed; empty if there is none."""
+    value = values.get(name)
+    if not isinstance(value, str):
+        return ""
+    return value[:VALUE_CHARACTERS_MAX].encode("utf-8", "replace").decode().replace("\x00", "")

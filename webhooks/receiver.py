@@ -4,15 +4,16 @@ This is a WSGI application of its own in front of the web framework, since it is
 speed counts: it reads a body, and writes three headers. Everything else goes through to Flask.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from gunicorn.http.errors import ParseException
 from werkzeug import Response
 from werkzeug.exceptions import MethodNotAllowed, RequestEntityTooLarge
 
-from app.errors import WebhookRefused
+from app.errors import MalformedRequest, WebhookRefused
 from app.persistence.tables import Scheme
 from webhooks import notifications, platform, signatures
 from webhooks.inbox import Inbox, Verified
@@ -127,19 +128,17 @@ class Receiver:
     def _verify_item(self, item: notifications.Notification, authorization: str | None) -> Verified:
         """Verify one item: a valid first item says nothing about the second."""
         account = self._keyring.account(item.merchant_account)
-        account.check_basic(authorization)
         message = signatures.signing_string(item.signed_values)
         key_id, *_ = signatures.verify(message, item.signature, account.keys)
+        account.check_basic(authorization)  # last: who can't sign learns nothing of the password
         return Verified(item, key_id)
 
     def _verify_body(
         self, body: bytes, signature: str | None, authorization: str | None
     ) -> list[Verified]:
         """Verify the raw bytes under every account's keys, before anything of them is read."""
-        accounts = self._keyring.everyone()
-        keys = [((account, key_id), key) for account in accounts for key_id, key in account.keys]
         signers: dict[str, tuple[SenderAccount, UUID]] = {}
-        for account, key_id in signatures.verify(body, signature, keys):
+        for account, key_id in signatures.verify(body, signature, self._everybodys_keys()):
             signers.setdefault(account.merchant_account, (account, key_id))
         verified = []
         for item in platform.parse(body, signers):
@@ -148,6 +147,12 @@ class Receiver:
             verified.append(Verified(item, key_id, Scheme.HEADER))
         return verified
 
+    def _everybodys_keys(self) -> Iterator[tuple[tuple[SenderAccount, UUID], bytes]]:
+        """Yield every live key; nobody is looked up before the first is asked for."""
+        for account in self._keyring.everyone():
+            for key_id, key in account.keys:
+                yield (account, key_id), key
+
 
 def _read(environ: "WSGIEnvironment", limit: int) -> bytes:
     """Read the body.
@@ -155,13 +160,20 @@ def _read(environ: "WSGIEnvironment", limit: int) -> bytes:
     Raises:
         RequestEntityTooLarge: It is over ``limit``; of a body that does not tell its length, so
             much is read before we know.
+        MalformedRequest: It ends before its end, or its chunks are broken.
     """
     given = environ.get("CONTENT_LENGTH")
     if not given and not environ.get("wsgi.input_terminated"):
         return b""
-    if given and int(given) > limit:
+    length = int(given) if given else limit + 1
+    if given and length > limit:
         raise RequestEntityTooLarge
-    body: bytes = environ["wsgi.input"].read(int(given) if given else limit + 1)
+    try:
+        body: bytes = environ["wsgi.input"].read(length)
+    except (OSError, ParseException):  # the server's words for a body that breaks off
+        raise MalformedRequest from None
     if len(body) > limit:
         raise RequestEntityTooLarge
+    if given and len(body) < length:
+        raise MalformedRequest
     return body

@@ -43,13 +43,16 @@ class DirectConnection:
         try:
             return self._run(query, parameters)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            was_lost = self._connection is None or self._connection.closed
-            if is_fresh or not was_lost:
+            if not self._is_lost() and not _is_passing(error):
+                raise  # Postgres is well, and refuses this statement for what it says
+            if is_fresh or not self._is_lost():
                 raise StoreUnavailable from error
         self.close()
         try:
             return self._run(query, parameters)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if not self._is_lost() and not _is_passing(error):
+                raise
             raise StoreUnavailable from error
 
     def abandon(self) -> None:
@@ -69,6 +72,9 @@ class DirectConnection:
             self._connection.close()
             self._connection = None
 
+    def _is_lost(self) -> bool:
+        return self._connection is None or bool(self._connection.closed)
+
     def _run(
         self, query: LiteralString, parameters: Mapping[str, object]
     ) -> Sequence[tuple[Any, ...]]:
@@ -82,3 +88,11 @@ class DirectConnection:
             autocommit=True,
             **connection_arguments(self._application_name, statement_seconds=STATEMENT_SECONDS),
         )
+
+
+def _is_passing(error: psycopg.Error) -> bool:
+    """Tell whether Postgres could not do it now; its error classes say so.
+
+    Connections (08), resources (53), an operator (57) and other transactions (40, 55).
+    """
+    return error.sqlstate is None or error.sqlstate[:2] in {"08", "40", "53", "55", "57"}

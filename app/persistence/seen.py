@@ -5,8 +5,7 @@ or be away: then Postgres answers alone.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Sequence
 from time import monotonic
 from uuid import UUID
 
@@ -24,12 +23,9 @@ PAUSE_SECONDS = 5.0
 #: Notes that wait for the next question; more are forgotten.
 UNTOLD_MAX = 1000
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
 
 class SeenCache:
-    """Remembers the GUIDs of stored webhooks, each with its newest event date. Thread-safe."""
+    """Remembers the GUIDs of stored webhooks. Thread-safe."""
 
     def __init__(self, redis_url: str, *, remember_seconds: int) -> None:
         """Connect lazily; a wrong address costs speed, not correctness.
@@ -47,45 +43,42 @@ class SeenCache:
         )
         self._remember_seconds = remember_seconds
         self._lock = threading.Lock()
-        self._untold: dict[UUID, datetime] = {}
+        self._untold: set[UUID] = set()
         self._asks_again_at = 0.0
 
-    def seen(self, guids: Sequence[UUID]) -> Mapping[UUID, datetime]:
-        """Return the newest event dates of those of ``guids`` that were stored; in doubt, none.
+    def seen(self, guids: Sequence[UUID]) -> frozenset[UUID]:
+        """Return those of ``guids`` that were stored, as far as Redis knows; in doubt, none.
 
         What was remembered meanwhile is told first, in the same round trip.
         """
         with self._lock:
             if monotonic() < self._asks_again_at:
-                return {}
-            told, self._untold = self._untold, {}
+                return frozenset()
+            told, self._untold = self._untold, set()
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
-                for guid, newest in told.items():
-                    microseconds = (newest - _EPOCH) // _MICROSECOND
+                for guid in told:
                     # pipeline.set() takes longer to build this than Redis takes to do it
                     pipeline.execute_command(  # type: ignore[no-untyped-call]
-                        "SET", _key(guid), microseconds, "EX", self._remember_seconds
+                        "SET", _key(guid), b"1", "EX", self._remember_seconds
                     )
                 pipeline.mget([_key(guid) for guid in guids])
                 values = pipeline.execute()[-1]
         except RedisError:
             self._pause()
-            return {}
-        return {
-            guid: date
-            for guid, value in zip(guids, values, strict=True)
-            if (date := _date_of(value)) is not None
-        }
+            return frozenset()
+        return frozenset(
+            guid for guid, value in zip(guids, values, strict=True) if value is not None
+        )
 
-    def remember(self, dates: Mapping[UUID, datetime]) -> None:
+    def remember(self, guids: Collection[UUID]) -> None:
         """Note GUIDs whose rows are committed; Redis is told with the next question.
 
         Losing a note is harmless: Postgres is asked instead.
         """
         with self._lock:
             if len(self._untold) < UNTOLD_MAX and monotonic() >= self._asks_again_at:
-                self._untold.update(dates)
+                self._untold.update(guids)
 
     def ping(self) -> None:
         """Ask whether Redis is there.
@@ -102,13 +95,3 @@ class SeenCache:
 
 def _key(guid: UUID) -> bytes:
     return b"countersign:seen:" + guid.bytes
-
-
-def _date_of(value: bytes | None) -> datetime | None:
-    """Read a note; what is none of ours is no hint."""
-    if value is None:
-        return None
-    try:
-        return _EPOCH + int(value) * _MICROSECOND
-    except (ValueError, OverflowError):
-        return None

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from app.embedded import EmbeddedRedis
-from tests.support.builders import NOW, a_webhook, an_item, signed, unsigned_webhook
+from tests.support.builders import a_webhook, an_item, signed, unsigned_webhook
 from tests.support.service import Service, at_once
 from tests.support.stores import short_folder
 from webhooks.notifications import parse
@@ -143,7 +143,7 @@ def test_deliveries_at_once_while_redis_is_flushed_are_stored_once(
 
 
 def test_a_webhook_that_only_redis_knows_is_stored(service: Service) -> None:
-    service.container.seen.remember({parse(a_webhook())[0].guid: NOW})
+    service.container.seen.remember([parse(a_webhook())[0].guid])
 
     service.deliver(an_item())
 

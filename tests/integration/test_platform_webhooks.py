@@ -303,3 +303,21 @@ def test_a_body_over_a_mebibyte_is_too_large(service: Service) -> None:
     response = post(service, b" " * (1024 * 1024 + 1))
 
     assert response.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"eventType": "ACCOUNT_HOLDER_CREATED", "eventDate": "2026-11-20T10:00:00+01:00"}',
+        b'{"type": "odd", "data": {"id": "half a character \\ud83d"}}',
+        b'{"type": "odd", "data": {"merchantAccount": {}, "id": 7}}',
+        b'{"type": "odd", "eventId": "' + b"x" * 16_000 + b'"}',
+        b"\xef\xbb\xbf" + EVENT,
+    ],
+)
+def test_an_authentic_event_is_stored_whatever_it_says(service: Service, body: bytes) -> None:
+    response = post(service, body)
+    service.drain()
+
+    assert response.status_code == 200
+    assert (service.count("webhook_inbox"), service.work()) == (1, [])

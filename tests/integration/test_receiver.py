@@ -1,5 +1,7 @@
 """What the webhook route takes and what it refuses (F17): never a 2xx for what is not on disk."""
 
+from base64 import b64encode
+
 import pytest
 
 from tests.support.builders import (
@@ -152,3 +154,23 @@ def test_an_account_with_basic_credentials_wants_them(
     )
 
     assert response.status_code == status
+
+
+@pytest.mark.parametrize("password", ["right", "wrong"])
+def test_who_can_not_sign_learns_nothing_of_the_password(service: Service, password: str) -> None:
+    service.container.accounts.add("BasicECOM", [HMAC_KEY], basic=("psp", "right"))
+    authorization = "Basic " + b64encode(f"psp:{password}".encode()).decode()
+
+    response = service.post_webhook(
+        unsigned_webhook(an_item(merchant_account="BasicECOM")), Authorization=authorization
+    )
+
+    assert response.json is not None
+    assert response.json["code"] == "invalid_signature"
+
+
+@pytest.mark.parametrize("field", ["pspReference", "merchantReference"])
+def test_a_value_that_no_index_can_hold_is_malformed(service: Service, field: str) -> None:
+    response = service.post_webhook(unsigned_webhook({**signed(an_item()), field: "x" * 16_000}))
+
+    assert response.status_code == 400

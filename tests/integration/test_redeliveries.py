@@ -226,3 +226,33 @@ def test_a_redelivery_has_the_guid_of_the_first_delivery() -> None:
     guids = {parse(a_webhook(one))[0].guid for one in (CAPTURED, CAPTURED_AGAIN)}
 
     assert len(guids) == 1
+
+
+def test_details_that_a_restored_database_lost_are_kept_although_redis_knows_the_webhook(
+    service: Service,
+) -> None:
+    service.deliver(a_capture(at(10)), a_capture(at(13)))
+    service.settle()
+    service.execute("DELETE FROM webhook_redeliveries")
+    service.execute("DELETE FROM inbox_work")
+
+    service.deliver(a_capture(at(13)))
+
+    assert [body is not None for body in stored_bodies(service)] == [True]
+    assert len(service.work()) == 1
+
+
+def test_a_date_that_nobody_can_know_yet_outweighs_nothing(service: Service) -> None:
+    payment_id = service.start()
+    service.settle()
+    failed = an_item(
+        "CAPTURE_FAILED",
+        psp_reference="CAP1",
+        original_reference=PSP_REFERENCE,
+        event_date=at(12),
+    )
+    service.receive(an_item(), CAPTURED, failed)
+
+    service.receive(a_capture("2099-01-01T00:00:00+00:00"))
+
+    assert service.payment(payment_id).funds.captured == 0

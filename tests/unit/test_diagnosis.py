@@ -24,7 +24,13 @@ from tests.support.builders import (
 from tests.unit.test_signature_vectors import VECTORS, Vector
 from webhooks.diagnosis.alterations import FIELDS
 from webhooks.diagnosis.claims import Claim
-from webhooks.diagnosis.diagnose import BODY_BYTES_MAX, ITEMS_MAX, diagnose_body, diagnose_items
+from webhooks.diagnosis.diagnose import (
+    BODY_BYTES_MAX,
+    ITEMS_MAX,
+    _written,
+    diagnose_body,
+    diagnose_items,
+)
 from webhooks.diagnosis.findings import NEXT_STEPS, Diagnosis, Finding, FindingCode
 from webhooks.diagnosis.trials import Evidence, KnownKey, StoredItem
 from webhooks.notifications import parse
@@ -424,7 +430,7 @@ def test_an_items_claim_decides_what_is_looked_up() -> None:
         (b'{"live": "false",\n "notificationItems": [}', "line 2, column 24"),
         (b'{"live": "\xff"}', "byte 10 is not UTF-8"),
         (b"", "line 1, column 1"),
-        (b"[" * 20_000, "nested too deeply"),
+        (b"[" * 10_000, "nested too deeply"),
         (b'{"notificationItems": ' + b"9" * 5000 + b"}", "too many digits"),
         (b"[]", "not a JSON object"),
         (b"{}", "notificationItems"),
@@ -621,3 +627,12 @@ def test_what_is_kept_of_a_finding_is_its_code_its_sentence_and_the_next_step() 
         "sentence": "It is signed.",
         "next_step": "Nothing.",
     }
+
+
+def test_hostile_nesting_is_not_written_out() -> None:
+    body = b"[" * 500 + b"1," * 5000 + b"1" + b"]" * 500
+    content = json.loads(body)
+    for_people = json.JSONEncoder(indent=2)
+
+    assert _written(content, for_people, bytes_max=2 * len(body)) is None
+    assert _written([1], for_people, bytes_max=100) == b"[\n  1\n]"

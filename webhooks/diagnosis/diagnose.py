@@ -38,7 +38,7 @@ from webhooks.signatures import signing_string
 ITEMS_MAX = 6
 
 #: Far over the longest published signed body, of 1778 bytes: a try reads all of it for each key.
-BODY_BYTES_MAX = 32_768
+BODY_BYTES_MAX = 16_384
 
 _BODY = "the body"
 
@@ -267,18 +267,26 @@ def _reserialisations(body: bytes, content: object) -> Iterator[tuple[str, bytes
     yield "with a line feed at its end", body + b"\n"
     for layout, separators, indent in _LAYOUTS:
         for is_sorted, is_ascii in product((False, True), repeat=2):
-            try:
-                written = json.dumps(
-                    content,
-                    separators=separators,
-                    indent=indent,
-                    sort_keys=is_sorted,
-                    ensure_ascii=is_ascii,
-                )
-            except RecursionError:  # read, and yet nested too deeply to be written
-                return
-            words = f"{layout}, with sorted keys" if is_sorted else layout
-            yield words, written.encode("utf-8", "replace")
+            encoder = json.JSONEncoder(
+                separators=separators, indent=indent, sort_keys=is_sorted, ensure_ascii=is_ascii
+            )
+            written = _written(content, encoder, bytes_max=2 * len(body))
+            if written is not None:
+                yield f"{layout}, with sorted keys" if is_sorted else layout, written
+
+
+def _written(content: object, encoder: json.JSONEncoder, *, bytes_max: int) -> bytes | None:
+    """Write JSON; None if it gets long, as hostile nesting does, or is too deep to be written."""
+    pieces, length = [], 0
+    try:
+        for piece in encoder.iterencode(content):
+            length += len(piece)
+            if length > bytes_max:
+                return None
+            pieces.append(piece)
+    except RecursionError:
+        return None
+    return "".join(pieces).encode("utf-8", "replace")
 
 
 #: How common writers lay JSON out: without spaces, as Python does, and for people.
