@@ -226,7 +226,7 @@ class WrongBasicCredentials(WebhookRefused):
 
 
 class MalformedNotification(WebhookRefused):
-    """The body is not a standard webhook."""
+    """The body is not a webhook of the PSP."""
 
     code = "malformed_notification"
 

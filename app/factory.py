@@ -3,6 +3,7 @@
 from functools import partial
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.bootstrap import Container, new_id
 from app.http import health, metrics, payments
@@ -56,5 +57,8 @@ def create_app(container: Container) -> Flask:
         name_request=partial(name_request, new_id=new_id),
         problem=problem_of,
     )
-    flask_app.wsgi_app = receiver.in_front_of(flask_app.wsgi_app)  # type: ignore[method-assign,assignment]
+    application = receiver.in_front_of(flask_app.wsgi_app)
+    if container.settings.proxies:
+        application = ProxyFix(application, x_for=container.settings.proxies, x_proto=0, x_host=0)
+    flask_app.wsgi_app = application  # type: ignore[method-assign,assignment]
     return flask_app

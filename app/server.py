@@ -1,5 +1,6 @@
 """The web process: gunicorn around the Flask application, one greenlet a connection."""
 
+import atexit
 import logging
 from typing import Any
 
@@ -29,6 +30,8 @@ def web_application(settings: Settings | None = None) -> Flask:
     for warning in horizon_warnings(settings):
         _log.warning(warning)
     container = Container(settings, role="web", pool_size=settings.web_database_connections)
+    container.key_uses.keep_flushing()
+    atexit.register(container.close)
     return create_app(container)
 
 

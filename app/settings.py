@@ -53,6 +53,12 @@ class Settings(BaseModel):
     web_database_connections: int = Field(
         8, ge=2, le=256, description="Connections to Postgres of each `web` process."
     )
+    proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Proxies before `web` that add to `X-Forwarded-For`; 0 ignores the header.",
+    )
     web_waiters: int = Field(
         64,
         ge=1,

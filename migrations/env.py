@@ -1,4 +1,6 @@
-"""How alembic connects: one transaction, one run at a time, no waiting behind live traffic."""
+"""How alembic connects: one run at a time, a transaction each, no waiting behind live traffic."""
+
+from time import sleep
 
 from alembic import context
 from sqlalchemy import Connection, create_engine, text
@@ -12,6 +14,8 @@ ADVISORY_LOCK = 6_021_023
 #: A migration that can't get its lock fails at once and can be run again; one that waits would hold
 #: up every query that comes after it.
 LOCK_TIMEOUT = "5s"
+#: How often a migration looks whether the one on another host is over.
+LOCK_PAUSE_SECONDS = 0.2
 
 
 def _database_url() -> str:
@@ -20,10 +24,21 @@ def _database_url() -> str:
 
 
 def _migrate(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=metadata, compare_type=True)
+    # Of the session: a migration that builds an index beside live traffic commits on its way. And
+    # asked for again and again: building an index waits for every statement that is under way.
+    lock = text("SELECT pg_try_advisory_lock(:lock)")
+    while not connection.execute(lock, {"lock": ADVISORY_LOCK}).scalar_one():
+        connection.rollback()
+        sleep(LOCK_PAUSE_SECONDS)
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.commit()
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        compare_type=True,
+        transaction_per_migration=True,
+    )
     with context.begin_transaction():
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         context.run_migrations()
 
 

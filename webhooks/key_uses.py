@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from threading import Lock, Thread
+from time import sleep
 from uuid import UUID
 
 from sqlalchemy import Engine, text
@@ -90,6 +91,16 @@ class KeyUses:
             flushing = self._flushing = Thread(target=self.flush, name="key uses", daemon=True)
             flushing.start()
         flushing.join(PATIENCE_SECONDS)
+
+    def keep_flushing(self) -> None:
+        """Write what was counted now and then, in a thread of its own, though nothing comes."""
+
+        def run() -> None:
+            while True:
+                sleep(FLUSH_INTERVAL.total_seconds())
+                self.flush()
+
+        Thread(target=run, name="key uses", daemon=True).start()
 
     def flush(self) -> None:
         """Write what was counted; never raises. What can't be written is kept for the next time."""

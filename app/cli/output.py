@@ -36,7 +36,7 @@ def print_rows(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: st
 
 
 def _plain(value: object) -> object:
-    return value if isinstance(value, str | int | bool | None) else str(value)
+    return value if isinstance(value, str | int | bool | dict | list | None) else str(value)
 
 
 def _cell(value: object) -> str:

@@ -5,6 +5,7 @@ they are 32 random bytes, so that a plain SHA-256 can't be searched.
 """
 
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -44,6 +45,9 @@ from app.persistence.tables import api_keys, hmac_key_uses, hmac_keys, merchant_
 from app.services.ports import NewId
 
 HMAC_KEY_BYTES = 32
+
+#: A colon in an account's name could move a field boundary under a valid signature.
+_ACCOUNT = re.compile(r"[A-Za-z0-9_.\-]{1,80}")
 API_KEY_MARK = "csk"
 PREFIX_BYTES = 4
 SECRET_BYTES = 32
@@ -100,6 +104,7 @@ class MerchantAccounts:
         """Register an account with its live HMAC keys.
 
         Raises:
+            InvalidFields: No name that the PSP gives an account.
             MerchantAccountExists: It is registered already; nothing is changed.
         """
         with self._engine.begin() as connection:
@@ -366,6 +371,8 @@ class MerchantAccounts:
         )
 
     def _basic_columns(self, basic: tuple[str, str] | None) -> dict[str, object]:
+        if not _ACCOUNT.fullmatch(merchant_account):
+            raise InvalidFields({"account": "is not 1 to 80 letters, digits, dots, _ and -"})
         user, password = basic or (None, None)
         return {
             "basic_user": user,

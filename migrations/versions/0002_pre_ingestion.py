@@ -16,11 +16,6 @@ depends_on = None
 
 def upgrade() -> None:
     """Expand."""
-    # A webhook is read from its body: nothing is stored twice. Older releases still write the item.
-    op.alter_column("webhook_inbox", "item", nullable=True)
-    op.add_column(
-        "webhook_inbox", sa.Column("scheme", sa.Text(), server_default="item", nullable=False)
-    )
     op.add_column("webhook_redeliveries", sa.Column("body", sa.LargeBinary(), nullable=True))
     op.add_column(
         "inbox_work", sa.Column("is_again", sa.Boolean(), server_default="false", nullable=False)
@@ -72,9 +67,9 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_webhook_refusals_received_at"), "webhook_refusals", ["received_at"], unique=False
     )
-    op.create_index(
-        op.f("ix_webhook_redeliveries_received_at"),
-        "webhook_redeliveries",
-        ["received_at"],
-        unique=False,
+    # Last, since this lock stops every webhook until the commit.
+    # A webhook is read from its body: nothing is stored twice. Older releases still write the item.
+    op.alter_column("webhook_inbox", "item", nullable=True)
+    op.add_column(
+        "webhook_inbox", sa.Column("scheme", sa.Text(), server_default="item", nullable=False)
     )

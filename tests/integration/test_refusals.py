@@ -375,3 +375,17 @@ def test_an_insane_request_id_is_replaced(service: Service, insane: str) -> None
     response = service.post_webhook(a_webhook(), **{"X-Request-ID": insane})
 
     assert response.headers["X-Request-ID"] not in {"", insane}
+
+
+def test_behind_a_proxy_the_senders_address_is_the_one_that_the_proxy_tells(
+    service: Service,
+) -> None:
+    behind = service.restarted(proxies=1)
+    headers = {"X-Forwarded-For": "203.0.113.9, 198.51.100.7"}
+
+    for one in (service, behind):
+        one.post_webhook(b"forged", **headers)
+    behind.container.close()
+
+    kept = service.rows("SELECT remote_address FROM webhook_refusals ORDER BY refusal_id")
+    assert [row["remote_address"] for row in kept] == ["127.0.0.1", "198.51.100.7"]

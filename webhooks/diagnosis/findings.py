@@ -90,7 +90,10 @@ class Diagnosis:
 _C = FindingCode
 
 _ADD_KEY = "Add it with `countersign merchant key add`; the PSP delivers the webhook again."
-_SENDER = "Correct the program that signs: psp-webhooks.md section 2 has the rule."
+_SENDER = (
+    "Correct the program that signs: HMAC-SHA256 under the hex-decoded key, over the UTF-8 of the"
+    " eight values joined by colons, in Base64."
+)
 _PATH = "Look for what changes bodies on the way here: a proxy, a filter, a replay by hand."
 _ENVIRONMENT = (
     "Add the key of the endpoint of the other environment with `countersign merchant key add`, or"
@@ -110,7 +113,7 @@ NEXT_STEPS: Mapping[FindingCode, str] = MappingProxyType(
         ),
         _C.WRONG_BASIC: (
             "Compare user and password of the endpoint in the PSP's customer area with those of"
-            " `countersign merchant add`; see that no proxy takes the Authorization header away."
+            " `countersign merchant basic`; see that no proxy takes the Authorization header away."
         ),
         _C.NO_LIVE_KEY: (
             "Add the endpoint's key with `countersign merchant key add`: until then every webhook"
