@@ -107,6 +107,8 @@ class MerchantAccounts:
             InvalidFields: No name that the PSP gives an account.
             MerchantAccountExists: It is registered already; nothing is changed.
         """
+        if not _ACCOUNT.fullmatch(merchant_account):
+            raise InvalidFields({"account": "is not 1 to 80 letters, digits, dots, _ and -"})
         with self._engine.begin() as connection:
             try:
                 connection.execute(
@@ -371,8 +373,6 @@ class MerchantAccounts:
         )
 
     def _basic_columns(self, basic: tuple[str, str] | None) -> dict[str, object]:
-        if not _ACCOUNT.fullmatch(merchant_account):
-            raise InvalidFields({"account": "is not 1 to 80 letters, digits, dots, _ and -"})
         user, password = basic or (None, None)
         return {
             "basic_user": user,

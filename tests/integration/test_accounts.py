@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from app.domain.access import Role
 from app.errors import (
+    InvalidFields,
     InvalidSettings,
     KeyNotFound,
     MerchantAccountExists,
@@ -193,3 +194,11 @@ def test_a_test_webhook_of_every_live_account_is_accepted(service: Service) -> N
     item = an_item(merchant_account="OtherECOM")
 
     assert service.post_webhook(a_webhook(item, key=OTHER_HMAC_KEY)).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "../x", "x" * 81])
+def test_what_is_no_account_of_the_psp_is_not_registered(service: Service, name: str) -> None:
+    with pytest.raises(InvalidFields, match="account"):
+        service.container.accounts.add(name, [HMAC_KEY])
+
+    assert service.container.accounts.names() == [ACCOUNT]
