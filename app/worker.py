@@ -19,9 +19,6 @@ from app.errors import StoreUnavailable
 #: worker when its lease is over, under the same idempotency key.
 STOP_SECONDS = 15.0
 
-#: While one batch of webhooks waits for Postgres, another is worked out.
-DRAIN_THREADS = 2
-
 #: How long a loop stays away from a store that failed.
 PAUSE_AFTER_ERROR_SECONDS = 1.0
 
@@ -107,12 +104,9 @@ class Worker:
                 self._sagas.wake()
             return has_worked
 
+        # One: a backlog is applied in the order in which it came.
         self._drain = Loop(
-            "drain",
-            drain_next,
-            threads=DRAIN_THREADS,
-            poll_seconds=poll_seconds,
-            stopping=self._stopping,
+            "drain", drain_next, threads=1, poll_seconds=poll_seconds, stopping=self._stopping
         )
 
     def run(self) -> None:

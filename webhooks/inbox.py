@@ -20,8 +20,8 @@ from webhooks.group_commit import GroupCommit
 from webhooks.key_uses import KeyUses
 from webhooks.notifications import Notification
 
-#: How far ahead of our clock an event date is believed: clocks differ, and so do zones.
-AHEAD_MAX = timedelta(days=1)
+#: How far ahead of our clock an event date is believed: beyond that it is no date but a trick.
+AHEAD_MAX = timedelta(days=366)
 
 #: Bounds the size of a statement, and how much work one outage takes back.
 DELIVERIES_A_COMMIT_MAX = 200
