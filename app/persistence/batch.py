@@ -235,6 +235,10 @@ class BatchedBreaks(SqlBreaks):
 class SqlBatch(SqlUnitOfWork):
     """A unit of work over many payments: begin, ``payments.load``, use cases, ``commit``."""
 
+    _payments_type = BatchedPayments
+    _sagas_type = BatchedSagas
+    _breaks_type = BatchedBreaks
+
     payments: BatchedPayments
     sagas: BatchedSagas
     breaks: BatchedBreaks
@@ -248,17 +252,6 @@ class SqlBatch(SqlUnitOfWork):
         self._open_repositories()
         with self.connection.begin_nested():
             yield
-
-    def _open_repositories(self) -> None:
-        super()._open_repositories()
-        self.payments = BatchedPayments(self.connection)
-        self.sagas = BatchedSagas(
-            self.connection,
-            saga_type=self._saga_type,
-            definition_version=self._definition_version,
-            new_id=self._new_id,
-        )
-        self.breaks = BatchedBreaks(self.connection, new_id=self._new_id)
 
     def write(self, *, now: datetime) -> None:
         """Write everything, in the one order of locks: payments, then sagas, then the rest."""

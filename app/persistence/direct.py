@@ -39,21 +39,17 @@ class DirectConnection:
         Raises:
             StoreUnavailable: Postgres can't do it now. The statement may have taken effect.
         """
-        is_fresh = self._connection is None
-        try:
-            return self._run(query, parameters)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if not self._is_lost() and not _is_passing(error):
-                raise  # Postgres is well, and refuses this statement for what it says
-            if is_fresh or not self._is_lost():
-                raise StoreUnavailable from error
-        self.close()
-        try:
-            return self._run(query, parameters)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if not self._is_lost() and not _is_passing(error):
-                raise
-            raise StoreUnavailable from error
+        while True:
+            is_fresh = self._connection is None
+            try:
+                return self._run(query, parameters)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                is_lost = self._connection is None or bool(self._connection.closed)
+                if not is_lost and not _is_passing(error):
+                    raise  # Postgres is well, and refuses this statement for what it says
+                if is_fresh or not is_lost:
+                    raise StoreUnavailable from error
+            self.close()
 
     def abandon(self) -> None:
         """Break the connection under a statement that hangs; for another thread to call."""
@@ -71,9 +67,6 @@ class DirectConnection:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _is_lost(self) -> bool:
-        return self._connection is None or bool(self._connection.closed)
 
     def _run(
         self, query: LiteralString, parameters: Mapping[str, object]

@@ -1,7 +1,7 @@
 """One database transaction per ``with`` block."""
 
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,6 +25,10 @@ class SqlUnitOfWork:
         stored
             then, with one exception that no client can rule out: a commit whose answer was lost.
     """
+
+    _payments_type: ClassVar[type[SqlPayments]] = SqlPayments
+    _sagas_type: ClassVar[type[SqlSagas]] = SqlSagas
+    _breaks_type: ClassVar[type[SqlBreaks]] = SqlBreaks
 
     connection: Connection
     payments: SqlPayments
@@ -53,15 +57,15 @@ class SqlUnitOfWork:
         return self
 
     def _open_repositories(self) -> None:
-        self.payments = SqlPayments(self.connection)
-        self.sagas = SqlSagas(
+        self.payments = self._payments_type(self.connection)
+        self.sagas = self._sagas_type(
             self.connection,
             saga_type=self._saga_type,
             definition_version=self._definition_version,
             new_id=self._new_id,
         )
         self.idempotency = SqlIdempotencyKeys(self.connection)
-        self.breaks = SqlBreaks(self.connection, new_id=self._new_id)
+        self.breaks = self._breaks_type(self.connection, new_id=self._new_id)
 
     def __exit__(
         self,

@@ -1,7 +1,6 @@
 """The breaker's state on a real Redis, which may go away or forget at any instant (F54-F56)."""
 
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -18,21 +17,8 @@ from tests.support.guards import (
     open_breaker,
 )
 from tests.support.service import at_once
-from tests.support.stores import short_folder
 
 ROUNDS = 25
-
-
-@pytest.fixture
-def redis_process() -> Iterator[EmbeddedRedis]:
-    """A Redis that the test may stop."""
-    with short_folder() as folder:
-        server = EmbeddedRedis(folder)
-        try:
-            yield server
-        finally:
-            server.process.send_signal(signal.SIGCONT)
-            server.stop()
 
 
 def on_redis(url: str, timer: Timer | None = None) -> Breaker:

@@ -10,20 +10,7 @@ from redis import Redis
 from app.embedded import EmbeddedRedis
 from tests.support.builders import a_webhook, an_item, signed, unsigned_webhook
 from tests.support.service import Service, at_once
-from tests.support.stores import short_folder
 from webhooks.notifications import parse
-
-
-@pytest.fixture
-def redis_process() -> Iterator[EmbeddedRedis]:
-    """A Redis that the test may stop."""
-    with short_folder() as folder:
-        server = EmbeddedRedis(folder)
-        try:
-            yield server
-        finally:
-            server.process.send_signal(signal.SIGCONT)
-            server.stop()
 
 
 @pytest.fixture
