@@ -8,7 +8,7 @@
     persistence | gateways | sagas                 Postgres and Redis, the outside, the flow
     services | queries                             use cases with their ports, the read side
     domain                                         money, flow, funds, payment: no I/O at all
-    errors · settings · failpoints · clock · logs
+    errors · settings · failpoints · clock · logs · redis_client
 
 Names joined by ``|`` do not import each other, with two exceptions that `pyproject.toml` spells
 out: the sweep drains the inbox, and the drain opens units of work. `make check` holds the rule.

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from redis import Redis, RedisError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis import RedisError
+
+from app.redis_client import PAUSE_SECONDS, connect
 
 #: So many failures in a row open the breaker. In a row, not a rate: one success proves that the
 #: service works, so that a request that always fails among good ones does no harm to them.
@@ -25,12 +25,6 @@ FAILURES_MAX = 10
 
 #: Failures further apart than this are not of one outage; an open breaker that nobody asks closes.
 MEMORY_SECONDS = 60.0
-
-#: Connecting to Redis and reading from it each take at most this long, and nothing is retried.
-REDIS_TIMEOUT_SECONDS = 0.1
-
-#: How long Redis is left alone after it failed.
-REDIS_PAUSE_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -71,13 +65,7 @@ class RedisMarks:
     def __init__(self, redis_url: str, now: Callable[[], float] = monotonic) -> None:
         """Connect lazily; every method raises ``RedisAway`` while Redis is."""
         self._now = now
-        self._redis = Redis.from_url(
-            redis_url,
-            socket_timeout=REDIS_TIMEOUT_SECONDS,
-            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        self._redis = connect(redis_url)
         self._asks_again_at = 0.0
 
     def is_set(self, name: str) -> bool:
@@ -112,7 +100,7 @@ class RedisMarks:
         try:
             return command()
         except RedisError as error:
-            self._asks_again_at = self._now() + REDIS_PAUSE_SECONDS
+            self._asks_again_at = self._now() + PAUSE_SECONDS
             raise RedisAway from error
 
 

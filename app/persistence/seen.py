@@ -9,16 +9,9 @@ from collections.abc import Collection, Sequence
 from time import monotonic
 from uuid import UUID
 
-from redis import Redis, RedisError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis import RedisError
 
-#: Connecting and reading each take at most this long, and nothing is retried: a hanging Redis costs
-#: one request both, then ``PAUSE_SECONDS`` of none.
-TIMEOUT_SECONDS = 0.1
-
-#: How long Redis is left alone after it failed.
-PAUSE_SECONDS = 5.0
+from app.redis_client import PAUSE_SECONDS, connect
 
 #: Notes that wait for the next question; more are forgotten.
 UNTOLD_MAX = 1000
@@ -34,13 +27,7 @@ class SeenCache:
             redis_url: Where Redis is.
             remember_seconds: For how long; longer than the PSP retries.
         """
-        self._redis = Redis.from_url(
-            redis_url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        self._redis = connect(redis_url)
         self._remember_seconds = remember_seconds
         self._lock = threading.Lock()
         self._untold: set[UUID] = set()

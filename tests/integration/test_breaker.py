@@ -8,7 +8,8 @@ import pytest
 from redis import Redis
 
 from app.embedded import EmbeddedRedis
-from app.gateways.breaker import REDIS_PAUSE_SECONDS, Breaker, RedisMarks
+from app.gateways.breaker import Breaker, RedisMarks
+from app.redis_client import PAUSE_SECONDS
 from tests.support.guards import (
     Timer,
     a_breaker,
@@ -119,7 +120,7 @@ def test_a_redis_that_failed_is_left_alone_for_a_while(redis_process: EmbeddedRe
     open_breaker(on_redis(redis_process.url))
 
     while_left_alone = breaker.admits()
-    timer.at += REDIS_PAUSE_SECONDS
+    timer.at += PAUSE_SECONDS
 
     assert (while_left_alone, breaker.admits()) == (True, False)
 
