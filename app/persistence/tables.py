@@ -99,6 +99,8 @@ api_keys = Table(
     Column("prefix", Text, nullable=False, unique=True),
     Column("secret_hash", LargeBinary, nullable=False),
     Column("role", Text, nullable=False),
+    # Of a participant's key: the service whose commands it takes.
+    Column("service_id", Text),
     _timestamp("created_at"),
     _timestamp("expires_at", nullable=True),
     _timestamp("revoked_at", nullable=True),
@@ -282,10 +284,111 @@ saga_steps = Table(
     Column("round", SmallInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("idempotency_key", Text, nullable=False),
+    # What this round asks for: operation and subject. Another request is another round.
+    Column("request", Text),
     Column("response", JSONB, nullable=False),
+    # When the step is asked again; the saga's own ``due`` is the earliest of them.
+    _timestamp("due", nullable=True),
     _timestamp("started_at"),
     _timestamp("asked_at"),
     _timestamp("updated_at"),
+)
+
+#: The command queue: one message for each decision to act, written in the commit of the decision.
+#: Tries of one decision carry the same message.
+commands = Table(
+    "commands",
+    metadata,
+    Column("message_id", Uuid, primary_key=True),
+    Column("saga_id", ForeignKey(saga_instances.c.saga_id), nullable=False),
+    Column("step", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("round", SmallInteger, nullable=False),
+    Column("merchant_account", Text, nullable=False),
+    Column("service_id", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("data", JSONB, nullable=False),
+    _timestamp("timestamp"),
+    # Until when a participant elsewhere may take it; null if a worker carries it out by itself, or
+    # if it is answered.
+    _timestamp("offered_until", nullable=True),
+    Column("taken_by", Text),
+    _timestamp("taken_until", nullable=True),
+    UniqueConstraint("saga_id", "step", "direction", "round"),
+    Index(
+        "ix_commands_offered",
+        "service_id",
+        "merchant_account",
+        "timestamp",
+        postgresql_where=text("offered_until IS NOT NULL"),
+    ),
+)
+
+#: The response queue. A response of a participant elsewhere waits until the saga has read it; one
+#: that a worker brought back itself is written in the commit that applies it.
+responses = Table(
+    "responses",
+    metadata,
+    Column("message_id", Uuid, primary_key=True),
+    Column("command_id", ForeignKey(commands.c.message_id), nullable=False, index=True),
+    Column("saga_id", Uuid, nullable=False),
+    Column("service_id", Text, nullable=False),
+    Column("data", JSONB, nullable=False),
+    Column("success", Boolean, nullable=False),
+    _timestamp("timestamp"),
+    _timestamp("applied_at", nullable=True),
+    Index("ix_responses_unapplied", "saga_id", postgresql_where=text("applied_at IS NULL")),
+)
+
+#: Payments that wait for a person: whose, since when, why, and what to do next.
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("review_id", Uuid, primary_key=True),
+    Column("payment_id", ForeignKey(payments.c.payment_id), nullable=False),
+    Column("merchant_account", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("step", Text),
+    Column("next_step", Text, nullable=False),
+    _timestamp("opened_at"),
+    _timestamp("closed_at", nullable=True),
+    Index(
+        "uq_reviews_open",
+        "payment_id",
+        unique=True,
+        postgresql_where=text("closed_at IS NULL"),
+    ),
+)
+
+#: What operators did, and why. Append-only: a trigger refuses UPDATE, DELETE and TRUNCATE.
+operator_actions = Table(
+    "operator_actions",
+    metadata,
+    Column("action_id", Uuid, primary_key=True),
+    Column("operator", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("before", JSONB, nullable=False),
+    Column("after", JSONB, nullable=False),
+    _timestamp("at"),
+    CheckConstraint("btrim(reason) <> ''", name="reason"),
+    Index(None, "subject"),
+    Index(None, "at"),
+)
+
+#: Whom the built-in fraud rules refuse.
+fraud_denials = Table(
+    "fraud_denials",
+    metadata,
+    Column("merchant_account", ForeignKey(merchant_accounts.c.merchant_account), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("added_by", Text, nullable=False),
+    _timestamp("added_at"),
 )
 
 idempotency_keys = Table(
