@@ -17,9 +17,10 @@ from app.gateways.adyen import AdyenGateway
 from app.gateways.booking import HttpBookingGateway
 from app.gateways.breaker import Breaker, LocalMarks, RedisMarks
 from app.gateways.fraud import HttpFraudGateway
+from app.gateways.fraud_rules import FraudRules
 from app.gateways.http import HttpGateway
 from app.gateways.mail import SmtpMailGateway
-from app.gateways.resilience import PAUSES_SECONDS, GatewayMetrics, Guard, GuardedMail
+from app.gateways.resilience import PAUSES_SECONDS, GatewayMetrics, Guard, Guarded
 from app.persistence.accounts import MerchantAccounts
 from app.persistence.batch import SqlBatch
 from app.persistence.direct import DirectConnection
@@ -28,9 +29,10 @@ from app.persistence.engine import connect
 from app.persistence.seen import SeenCache
 from app.persistence.unit_of_work import SqlUnitOfWork
 from app.sagas.booking import booking_saga
-from app.sagas.definition import Saga
+from app.sagas.definition import Definitions, RetryPolicy
+from app.sagas.orchestrator import Orchestrator
 from app.sagas.runner import SagaRunner
-from app.services.ports import Gateways
+from app.services.ports import Participants
 from app.settings import Settings
 from webhooks.diagnosis.evidence import EvidenceRoom
 from webhooks.drain import Drain
@@ -62,7 +64,7 @@ class Container:
     role: str
     pool_size: int = 4
     clock: Clock = field(default_factory=SystemClock)
-    outside: Gateways | None = None
+    outside: Participants | None = None
 
     @cached_property
     def engine(self) -> Engine:
@@ -92,9 +94,12 @@ class Container:
         return MerchantAccounts(self.engine, self.vault, self.clock, new_id)
 
     @cached_property
-    def saga(self) -> Saga:
-        """The flow."""
-        return booking_saga(decision_window_seconds=self.settings.decision_window_seconds)
+    def definitions(self) -> Definitions:
+        """The flow, in every version that may still be running."""
+        return booking_saga(
+            decision_window_seconds=self.settings.decision_window_seconds,
+            undo_retry=RetryPolicy(self.settings.undo_delays),
+        )
 
     def close(self) -> None:
         """Let go of every connection to Postgres that was made."""
@@ -108,8 +113,9 @@ class Container:
         """Open a transaction."""
         return SqlUnitOfWork(
             self.engine,
-            saga_type=self.saga.name,
-            definition_version=self.saga.version,
+            saga_type=self.definitions.name,
+            definition_version=self.definitions.newest.version,
+            review_owner=self.settings.review_owner,
             new_id=new_id,
         )
 
@@ -117,8 +123,9 @@ class Container:
         """Open a transaction over many payments."""
         return SqlBatch(
             self.engine,
-            saga_type=self.saga.name,
-            definition_version=self.saga.version,
+            saga_type=self.definitions.name,
+            definition_version=self.definitions.newest.version,
+            review_owner=self.settings.review_owner,
             new_id=new_id,
         )
 
@@ -170,13 +177,26 @@ class Container:
     @cached_property
     def runner(self) -> SagaRunner:
         """What runs due sagas."""
-        return SagaRunner(
-            self.saga,
-            gateways=self.outside or self.gateways,
-            unit_of_work=self.unit_of_work,
+        settings = self.settings
+        participants = {
+            service_id: participant
+            for service_id, participant in (self.outside or self.participants).items()
+            if service_id not in settings.services_elsewhere
+        }
+        orchestrator = Orchestrator(
+            self.definitions,
+            services=participants.keys(),
+            batch=self.batch,
             clock=self.clock,
+            new_id=new_id,
             owner=f"{socket.gethostname()}:{os.getpid()}",
-            lease_seconds=self.settings.lease_seconds,
+            lease_seconds=settings.lease_seconds,
+        )
+        return SagaRunner(
+            orchestrator,
+            participants,
+            sagas_max=settings.saga_threads,
+            poll_seconds=settings.poll_milliseconds / 1000,
         )
 
     @cached_property
@@ -185,7 +205,7 @@ class Container:
         return CollectorRegistry()
 
     @cached_property
-    def gateways(self) -> Gateways:
+    def participants(self) -> Participants:
         """The outside services that the settings name, each behind a guard of its own."""
         settings = self.settings
         shared, local = RedisMarks(settings.redis_url.get_secret_value()), LocalMarks()
@@ -234,12 +254,15 @@ class Container:
             clock=self.clock,
         )
         psp_undo = psp.behind(guard("psp-undo", settings.psp_timeout_seconds))
-        return Gateways(
-            psp=AdyenGateway(psp, undo=psp_undo, return_url=settings.return_url),
-            booking=HttpBookingGateway(booking),
-            fraud=HttpFraudGateway(fraud),
-            mail=GuardedMail(mail, guard("mail", settings.smtp_timeout_seconds, ())),
-        )
+        booking_undo = booking.behind(guard("booking-undo", settings.booking_timeout_seconds))
+        return {
+            "psp": AdyenGateway(psp, undo=psp_undo, return_url=settings.return_url),
+            "booking": HttpBookingGateway(booking, undo=booking_undo),
+            "fraud": HttpFraudGateway(fraud),
+            "fraud_rules": FraudRules(),
+            # It must not be tried twice in one call: a mail has no idempotency key.
+            "mail": Guarded(mail, guard("mail", settings.smtp_timeout_seconds, ())),
+        }
 
     def _sender_account(self, merchant_account: str) -> SenderAccount | None:
         try:

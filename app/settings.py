@@ -65,7 +65,9 @@ class Settings(BaseModel):
         le=1000,
         description="Requests with `Prefer: wait` that may wait at once in each `web` process.",
     )
-    saga_threads: int = Field(8, ge=1, le=256, description="Saga steps at once in one `worker`.")
+    saga_threads: int = Field(
+        16, ge=1, le=256, description="Payments whose steps run at once in one `worker`."
+    )
     gateway_calls: int = Field(
         8,
         ge=1,
@@ -80,6 +82,19 @@ class Settings(BaseModel):
         ge=1,
         le=120,
         description="How long a claimed saga belongs to its worker; longer than any call.",
+    )
+    undo_delays_seconds: str = Field(
+        "2,10,60,300,3600,86400,86400,86400,86400,86400",
+        pattern=r"^\d{1,7}(,\d{1,7}){0,49}$",
+        description="Waits between the tries of an undo that fails; then a person is asked.",
+    )
+    review_owner: str = Field(
+        "payments on call", min_length=1, description="Whose desk `manual_review` lands on."
+    )
+    remote_services: str = Field(
+        "",
+        pattern=r"^$|^(psp|booking|fraud|mail)(,(psp|booking|fraud|mail))*$",
+        description="Services whose commands participants elsewhere take over HTTP.",
     )
     decision_window_seconds: Seconds = Field(
         900, description="How long after its start a shopper still wants a payment."
@@ -174,6 +189,16 @@ class Settings(BaseModel):
                 "COUNTERSIGN_LEASE_SECONDS must be more than twice the slowest call's timeout"
             )
         return self
+
+    @property
+    def undo_delays(self) -> tuple[float, ...]:
+        """The waits between the tries of an undo, seconds."""
+        return tuple(float(delay) for delay in self.undo_delays_seconds.split(","))
+
+    @property
+    def services_elsewhere(self) -> frozenset[str]:
+        """The services whose commands are not carried out by our workers."""
+        return frozenset(filter(None, self.remote_services.split(",")))
 
     @property
     def master_keys(self) -> list[str]:

@@ -32,7 +32,7 @@ _RESULT = text("UPDATE claims SET due = now() WHERE id = :id")
 def main() -> None:
     given = report.arguments(__doc__)
     with stage.service() as service:
-        container = replace(service.container, outside=FakeOutside().gateways())
+        container = replace(service.container, outside=FakeOutside().participants())
         with container.engine.begin() as connection:
             connection.execute(
                 text(

@@ -19,8 +19,8 @@ from app.clock import Clock
 from app.domain.flow import FlowEvent, FlowState
 from app.domain.payment import Payment
 from app.persistence.unit_of_work import SqlUnitOfWork
-from app.sagas.decisions import Ask, Decision, Wait, decide
-from app.sagas.definition import Saga
+from app.sagas.decisions import Decision, Wait, decide
+from app.sagas.definition import Definitions
 from app.sagas.runner import SagaRunner
 
 
@@ -127,7 +127,7 @@ class Sweep:
     def __init__(
         self,
         *,
-        saga: Saga,
+        definitions: Definitions,
         unit_of_work: Callable[[], SqlUnitOfWork],
         runner: SagaRunner,
         drain_next: Callable[[], bool],
@@ -136,13 +136,13 @@ class Sweep:
         """Wire the sweep.
 
         Args:
-            saga: The definition that decides.
+            definitions: Those that decide.
             unit_of_work: Opens a transaction.
             runner: Carries out what was decided.
             drain_next: Applies the next due webhook; False if there is none.
             clock: Tells which leases are over; ``as_of`` can't end one.
         """
-        self._saga = saga
+        self._definitions = definitions
         self._unit_of_work = unit_of_work
         self._runner = runner
         self._drain_next = drain_next
@@ -209,17 +209,19 @@ class Sweep:
             (record.step, record.direction): record
             for record in uow.sagas.steps(payment.payment_id)
         }
-        return decide(self._saga, payment, records, now=as_of, just_called=None)
+        version = uow.sagas.definition_version(payment.payment_id)
+        return decide(self._definitions.version(version), payment, records, now=as_of)
 
 
 def _finding(payment: Payment, decision: Decision) -> Finding | None:
     match decision:
         case Wait():
             return None
-        case Ask():
-            action, why = Action.RETRY, f"ask_{decision.record.step}_{decision.record.direction}"
-        case event:
+        case FlowEvent() as event:
             action, why = _ACTION_BY_EVENT.get(event, Action.ADVANCE), event.value
+        case asks:
+            what = [f"{ask.record.step}_{ask.record.direction}" for ask in asks]
+            action, why = Action.RETRY, f"ask_{'_and_'.join(what)}"
     return Finding(
         rule=RULES[payment.state],
         subject=payment.payment_id,

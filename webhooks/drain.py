@@ -17,9 +17,9 @@ from sqlalchemy import Connection
 from app import failpoints
 from app.clock import Clock
 from app.domain.payment import Payment
-from app.errors import CountersignError, UnclearNotification
+from app.errors import CountersignError, StoreUnavailable, UnclearNotification
 from app.persistence.batch import PaymentBusy, PaymentName, SqlBatch
-from app.persistence.engine import is_contention, is_unavailable
+from app.persistence.engine import is_contention
 from app.persistence.tables import InboxState, Scheme
 from app.services.ports import NewId
 from app.services.record_fact import Statement, adopt_external, record_fact
@@ -159,9 +159,9 @@ class Drain:
             try:
                 with batch.attempt():
                     self.apply(batch, works, now)
-            except Exception as error:
-                if is_unavailable(error) and not is_contention(error):
-                    raise  # the store's failure, not the webhooks': they stay due, untried
+            except StoreUnavailable:
+                raise  # not the webhooks' failure: they stay due, untried
+            except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to a webhook
                 if len(works) > 1:
                     suspects = works
                 else:

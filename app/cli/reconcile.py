@@ -70,7 +70,7 @@ def sweep(
     wired = container("sweep")
     looks_from = as_of or wired.clock.now()
     job = Sweep(
-        saga=wired.saga,
+        definitions=wired.definitions,
         unit_of_work=wired.unit_of_work,
         runner=wired.runner,
         drain_next=wired.drain.run_next,

@@ -63,7 +63,7 @@ def worker() -> None:
     settings = Settings.load()
     for warning in horizon_warnings(settings):
         logging.getLogger(__name__).warning(warning)
-    Worker(Container(settings, role="worker", pool_size=settings.saga_threads + 2)).run()
+    Worker(Container(settings, role="worker", pool_size=4)).run()
 
 
 @click.command()

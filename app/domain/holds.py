@@ -36,8 +36,13 @@ _MAKE_A_HOLD = frozenset({*_OWN, *_RELEASES, _K.ADJUSTED, _K.CAPTURED, _K.REFUND
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One hold, as the facts that are about it and stand. Amounts in minor units."""
+    """One hold, as the facts that are about it and stand. Amounts in minor units.
 
+    Attributes:
+        reference: The PSP's for it; empty if no statement named one.
+    """
+
+    reference: str
     facts: tuple[Fact, ...]
 
     def of(self, *kinds: FactKind) -> list[Fact]:
@@ -102,6 +107,11 @@ class Hold:
         """What is still on hold at the shopper's bank."""
         return 0 if self.releases else max(self.authorised - self.captured, 0)
 
+    @property
+    def kept(self) -> int:
+        """What we were paid of it and have not given back."""
+        return max(self.captured - self.refunded, 0)
+
 
 def holds_of(facts: Collection[Fact]) -> list[Hold]:
     """Sort a payment's facts into its holds, the first that was authorised first.
@@ -120,7 +130,7 @@ def holds_of(facts: Collection[Fact]) -> list[Hold]:
         name = _named_by(fact)
         for reference in [name] if name else unnamed:
             about[reference].append(fact)
-    return [Hold(tuple(of_one)) for of_one in about.values()]
+    return [Hold(reference, tuple(of_one)) for reference, of_one in about.items()]
 
 
 def _authorised_references(facts: Collection[Fact]) -> list[str]:

@@ -16,6 +16,12 @@ def step_key(saga_id: UUID, step: str, direction: str, round_: int) -> str:
     return hashlib.sha256(f"{saga_id}|{step}|{direction}|{round_}".encode()).hexdigest()
 
 
-def request_key(decision_key: str, *request: str) -> str:
-    """Return the key of one of several requests that a decision may lead to; 64 hex digits."""
-    return hashlib.sha256("|".join((decision_key, *request)).encode()).hexdigest()
+def message_id(idempotency_key: str) -> UUID:
+    """Return the id of the command that carries ``idempotency_key`` (UUIDv8, RFC 9562 section 5.8).
+
+    It follows from the key, so that every retry of a command is the same message.
+    """
+    digest = hashlib.sha256(f"command|{idempotency_key}".encode()).digest()
+    number = int.from_bytes(digest[:16])
+    version_and_variant = (8 << 76) | (2 << 62)
+    return UUID(int=(number & ~((0xF << 76) | (3 << 62))) | version_and_variant)

@@ -1,16 +1,18 @@
 """The PSP's Checkout API, version 72 (psp-webhooks.md section 6)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from app.domain.money import Money
-from app.domain.payment import Payment
-from app.errors import GatewayUnavailable
+from app.domain.saga import Command, Reply
+from app.errors import GatewayRejected, GatewayUnavailable
 from app.gateways.http import HttpGateway
-from app.services.ports import PspAnswer
 
 
 class AdyenGateway:
-    """Asks the PSP. Every modification answers ``received``; the outcome comes by webhook."""
+    """Carries out commands at the PSP.
+
+    Every modification answers ``received``; the outcome comes by webhook, and so does that of an
+    authorisation, whatever its answer says.
+    """
 
     def __init__(self, http: HttpGateway, *, undo: HttpGateway, return_url: str) -> None:
         """Call an address that ends in the API's version.
@@ -23,14 +25,26 @@ class AdyenGateway:
         self._http = http
         self._undo = undo
         self._return_url = return_url
+        self._operations: Mapping[str, Callable[[Command], Reply]] = {
+            "authorise": self._authorise,
+            "capture": self._capture,
+            "cancel": self._cancel,
+            "refund": self._refund,
+            "reverse": self._reverse,
+        }
 
-    def authorise(self, payment: Payment, *, idempotency_key: str) -> PspAnswer:
+    def handle(self, command: Command) -> Reply:
+        """Carry out a command; see ``Participant``."""
+        return self._operations[command.operation](command)
+
+    def _authorise(self, command: Command) -> Reply:
         """Ask for an authorisation with manual capture: the flow asks for the capture itself."""
-        method = payment.details["payment_method"]
+        data, method = command.data, command.data["payment_method"]
+        if not isinstance(method, Mapping):
+            raise GatewayRejected("the command names no payment method")
         body = {
-            "merchantAccount": payment.merchant_account,
-            "reference": payment.merchant_reference,
-            "amount": _amount(payment.amount),
+            "reference": data["merchant_reference"],
+            "amount": _amount(data),
             "paymentMethod": {
                 "type": method.get("type", "scheme"),
                 "holderName": method.get("holder_name", ""),
@@ -39,63 +53,46 @@ class AdyenGateway:
             "returnUrl": self._return_url,
             "additionalData": {"manualCapture": "true"},
         }
-        return _post(self._http, "/payments", body, idempotency_key, result_field="resultCode")
+        return _post(self._http, "/payments", body, command, result_field="resultCode")
 
-    def capture(self, payment: Payment, amount: Money, *, idempotency_key: str) -> PspAnswer:
-        """Ask for a capture."""
-        body = {"amount": _amount(amount)}
-        return _modify(self._http, payment, "captures", body, idempotency_key)
+    def _capture(self, command: Command) -> Reply:
+        return _modify(self._http, "captures", {"amount": _amount(command.data)}, command)
 
-    def cancel(self, payment: Payment, *, idempotency_key: str) -> PspAnswer:
+    def _cancel(self, command: Command) -> Reply:
         """Ask to release the hold: by the PSP's reference, else by ours (a technical cancel)."""
-        if payment.psp_reference is not None:
-            return _modify(self._undo, payment, "cancels", {}, idempotency_key)
-        body = {
-            "merchantAccount": payment.merchant_account,
-            "paymentReference": payment.merchant_reference,
-        }
-        return _post(self._undo, "/cancels", body, idempotency_key, result_field="status")
+        if command.data.get("psp_reference") is not None:
+            return _modify(self._undo, "cancels", {}, command)
+        body = {"paymentReference": command.data["merchant_reference"]}
+        return _post(self._undo, "/cancels", body, command, result_field="status")
 
-    def refund(self, payment: Payment, amount: Money, *, idempotency_key: str) -> PspAnswer:
-        """Ask to give back a captured amount."""
-        body = {"amount": _amount(amount)}
-        return _modify(self._undo, payment, "refunds", body, idempotency_key)
+    def _refund(self, command: Command) -> Reply:
+        return _modify(self._undo, "refunds", {"amount": _amount(command.data)}, command)
 
-    def reverse(self, payment: Payment, *, idempotency_key: str) -> PspAnswer:
+    def _reverse(self, command: Command) -> Reply:
         """Ask to cancel or refund the full amount, whichever it takes."""
-        return _modify(self._undo, payment, "reversals", {}, idempotency_key)
+        return _modify(self._undo, "reversals", {}, command)
 
 
-def _modify(
-    http: HttpGateway,
-    payment: Payment,
-    what: str,
-    body: Mapping[str, object],
-    idempotency_key: str,
-) -> PspAnswer:
-    return _post(
-        http,
-        f"/payments/{payment.psp_reference}/{what}",
-        {"merchantAccount": payment.merchant_account, **body},
-        idempotency_key,
-        result_field="status",
-    )
+def _modify(http: HttpGateway, what: str, body: Mapping[str, object], command: Command) -> Reply:
+    path = f"/payments/{command.data['psp_reference']}/{what}"
+    return _post(http, path, body, command, result_field="status")
 
 
 def _post(
     http: HttpGateway,
     path: str,
     body: Mapping[str, object],
-    idempotency_key: str,
+    command: Command,
     *,
     result_field: str,
-) -> PspAnswer:
-    _status, answer = http.post(path, body, idempotency_key=idempotency_key)
+) -> Reply:
+    body = {"merchantAccount": command.merchant_account, **body}
+    _status, answer = http.post(path, body, idempotency_key=command.idempotency_key)
     reference, result = answer.get("pspReference"), answer.get(result_field)
     if not isinstance(reference, str) or not isinstance(result, str):
         raise GatewayUnavailable(f"the PSP's answer lacks pspReference or {result_field}")
-    return PspAnswer(psp_reference=reference, result=result)
+    return Reply(success=True, data={"psp_reference": reference, "result": result})
 
 
-def _amount(money: Money) -> dict[str, object]:
-    return {"value": money.amount_minor, "currency": money.currency}
+def _amount(data: Mapping[str, object]) -> dict[str, object]:
+    return {"value": data["amount_minor"], "currency": data["currency"]}

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from app.domain.payment import Payment
+from app.domain.saga import Command, Reply
 from app.gateways.http import HttpGateway
-from app.services.ports import Verdict
+
+_PATHS = {"confirm": "/bookings/confirmations", "cancel": "/bookings/cancellations"}
 
 
 class HttpBookingGateway:
@@ -15,35 +16,25 @@ class HttpBookingGateway:
     ``POST /bookings/cancellations`` answers 200 whether or not the booking was ever confirmed.
     """
 
-    def __init__(self, http: HttpGateway) -> None:
-        """Call through ``http``."""
-        self._http = http
+    def __init__(self, http: HttpGateway, *, undo: HttpGateway) -> None:
+        """Call the service.
 
-    def confirm(self, payment: Payment, *, idempotency_key: str) -> Verdict:
-        """Ask to confirm the payment's booking."""
-        body = {
-            "reference": payment.details["booking"]["reference"],
-            "payment_id": str(payment.payment_id),
-            "amount": {
-                "value": payment.amount.amount_minor,
-                "currency": payment.amount.currency,
-            },
-        }
-        return self._ask("/bookings/confirmations", body, idempotency_key)
+        Args:
+            http: Takes confirmations.
+            undo: Takes cancellations, so that failing confirmations never hold those up.
+        """
+        self._by_operation: Mapping[str, HttpGateway] = {"confirm": http, "cancel": undo}
 
-    def cancel(self, payment: Payment, *, idempotency_key: str) -> Verdict:
-        """Ask to cancel the booking, whether or not it was confirmed."""
-        body = {
-            "reference": payment.details["booking"]["reference"],
-            "payment_id": str(payment.payment_id),
-        }
-        return self._ask("/bookings/cancellations", body, idempotency_key)
-
-    def _ask(self, path: str, body: Mapping[str, object], idempotency_key: str) -> Verdict:
-        status, answer = self._http.post(
-            path,
+    def handle(self, command: Command) -> Reply:
+        """Carry out a command; see ``Participant``."""
+        data = command.data
+        body = {"reference": data["booking_reference"], "payment_id": data["payment_id"]}
+        if "amount_minor" in data:
+            body["amount"] = {"value": data["amount_minor"], "currency": data["currency"]}
+        status, answer = self._by_operation[command.operation].post(
+            _PATHS[command.operation],
             body,
-            idempotency_key=idempotency_key,
+            idempotency_key=command.idempotency_key,
             also_answers=frozenset({HTTPStatus.CONFLICT}),
         )
         evidence = {
@@ -51,4 +42,4 @@ class HttpBookingGateway:
             for name in ("status", "confirmation_id", "reason")
             if isinstance(answer.get(name), str)
         }
-        return Verdict(is_yes=status != HTTPStatus.CONFLICT, evidence=evidence)
+        return Reply(success=status != HTTPStatus.CONFLICT, data=evidence)

@@ -1,9 +1,8 @@
 """The fraud check."""
 
-from app.domain.payment import Payment
+from app.domain.saga import Command, Reply
 from app.errors import GatewayUnavailable
 from app.gateways.http import HttpGateway
-from app.services.ports import Verdict
 
 
 class HttpFraudGateway:
@@ -13,22 +12,22 @@ class HttpFraudGateway:
         """Call through ``http``."""
         self._http = http
 
-    def check(self, payment: Payment, *, idempotency_key: str) -> Verdict:
-        """Ask whether the payment may go on."""
+    def handle(self, command: Command) -> Reply:
+        """Carry out a command; see ``Participant``."""
+        data = command.data
         body = {
-            "payment_id": str(payment.payment_id),
-            "merchant_account": payment.merchant_account,
-            "merchant_reference": payment.merchant_reference,
-            "amount": {
-                "value": payment.amount.amount_minor,
-                "currency": payment.amount.currency,
-            },
-            "shopper": {"email": payment.details["shopper"]["email"]},
+            "payment_id": data["payment_id"],
+            "merchant_account": command.merchant_account,
+            "merchant_reference": data["merchant_reference"],
+            "amount": {"value": data["amount_minor"], "currency": data["currency"]},
+            "shopper": data["shopper"],
         }
-        _status, answer = self._http.post("/fraud/checks", body, idempotency_key=idempotency_key)
+        _status, answer = self._http.post(
+            "/fraud/checks", body, idempotency_key=command.idempotency_key
+        )
         decision = answer.get("decision")
         if decision not in {"accept", "refuse"}:
             raise GatewayUnavailable("the fraud check's answer is neither accept nor refuse")
         reason = answer.get("reason")
         evidence = {"decision": decision, **({"reason": reason} if reason else {})}
-        return Verdict(is_yes=decision == "accept", evidence=evidence)
+        return Reply(success=decision == "accept", data=evidence)

@@ -3,6 +3,7 @@
 import smtplib
 import socket
 import ssl
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from email.errors import MessageError
 from email.message import EmailMessage
@@ -10,9 +11,9 @@ from html import escape
 from time import monotonic
 
 from app.clock import Clock
-from app.domain.payment import Payment
+from app.domain.money import Money
+from app.domain.saga import Command, Reply
 from app.errors import GatewayTimeout, GatewayUnavailable
-from app.services.ports import Verdict
 
 #: From this reply code on, the server refuses for good (RFC 5321 section 4.2.1).
 PERMANENT_FAILURE = 500
@@ -54,13 +55,17 @@ class SmtpMailGateway:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
 
-    def send_confirmation(self, payment: Payment) -> Verdict:
-        """Send the booking confirmation; see the port."""
+    def handle(self, command: Command) -> Reply:
+        """Carry out a command; see ``Participant``.
+
+        The Message-ID follows from the payment, so that a mail sent twice (a crash between the
+        server's answer and our commit) can be told from two mails.
+        """
         try:
-            message = self._confirmation(payment)
+            message = self._confirmation(command.data)
         except (ValueError, AttributeError, MessageError) as error:
             # The mail library raises all of these for addresses that no mail can carry.
-            return Verdict(is_yes=False, evidence={"unsendable": type(error).__name__})
+            return Reply(success=False, data={"unsendable": type(error).__name__})
         try:
             with closing(self._connect()) as server:
                 if self._tls == "starttls":
@@ -79,7 +84,7 @@ class SmtpMailGateway:
             raise GatewayTimeout("the mail server gave no answer") from error
         except (smtplib.SMTPException, OSError) as error:
             raise GatewayUnavailable(f"the mail server: {type(error).__name__}") from error
-        return Verdict(is_yes=True, evidence={"message_id": message["Message-ID"]})
+        return Reply(success=True, data={"message_id": message["Message-ID"]})
 
     def _connect(self) -> smtplib.SMTP:
         ends_at = monotonic() + self._timeout_seconds
@@ -88,19 +93,20 @@ class SmtpMailGateway:
         server.ends_at = ends_at
         return server
 
-    def _confirmation(self, payment: Payment) -> EmailMessage:
-        reference = payment.details["booking"]["reference"]
+    def _confirmation(self, data: Mapping[str, object]) -> EmailMessage:
+        reference = data["booking_reference"]
+        amount = Money(int(str(data["amount_minor"])), str(data["currency"]))
         domain = self._sender.rpartition("@")[2]
         lines = (
             f"Your booking {reference} is confirmed.",
-            f"Payment {payment.merchant_reference}: {payment.amount}.",
+            f"Payment {data['merchant_reference']}: {amount}.",
         )
         message = EmailMessage()
         message["From"] = self._sender
-        message["To"] = payment.details["shopper"]["email"]
+        message["To"] = str(data["to"])
         message["Subject"] = f"Booking {reference} confirmed"
         message["Date"] = self._clock.now()
-        message["Message-ID"] = f"<{payment.payment_id}.confirmation@{domain}>"
+        message["Message-ID"] = f"<{data['payment_id']}.{data['template']}@{domain}>"
         message.set_content("\n".join(lines) + "\n")
         paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines)
         message.add_alternative(f"<html><body>{paragraphs}</body></html>", subtype="html")
@@ -137,8 +143,8 @@ class _SmtpsWithDeadline(_Deadline, smtplib.SMTP_SSL):
         super().__init__(host, port, timeout=timeout, context=ssl.create_default_context())
 
 
-def _refused(code: int) -> Verdict:
+def _refused(code: int) -> Reply:
     """A permanent refusal is a no; a temporary one is tried again (RFC 5321 section 4.2.1)."""
     if code < PERMANENT_FAILURE:
         raise GatewayUnavailable(f"the mail server answered {code}")
-    return Verdict(is_yes=False, evidence={"smtp_code": code})
+    return Reply(success=False, data={"smtp_code": code})

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from app.domain.payment import Payment
+from app.domain.saga import Command, Reply
 from app.errors import (
     GatewayError,
     GatewayInProgress,
@@ -22,7 +22,7 @@ from app.errors import (
     GatewayRejected,
 )
 from app.gateways.breaker import Breaker
-from app.services.ports import MailGateway, Verdict
+from app.services.ports import Participant
 
 #: Upper bounds of the pauses before the second and the third try of one call; each is drawn evenly
 #: below its bound (full jitter). A longer wait is the saga's: it outlives the process.
@@ -197,17 +197,17 @@ class Guard:
         return True
 
 
-class GuardedMail:
-    """The mail server behind its guard, which must not try twice: a mail has no idempotency key."""
+class Guarded:
+    """A participant behind its guard: one without HTTP, which keeps its own deadline."""
 
-    def __init__(self, mail: MailGateway, guard: Guard) -> None:
-        """Send through ``mail``, which keeps its own deadline."""
-        self._mail = mail
+    def __init__(self, participant: Participant, guard: Guard) -> None:
+        """Ask ``participant``."""
+        self._participant = participant
         self._guard = guard
 
-    def send_confirmation(self, payment: Payment) -> Verdict:
-        """Send the booking confirmation; see the port."""
-        return self._guard.call(lambda _seconds: self._mail.send_confirmation(payment))
+    def handle(self, command: Command) -> Reply:
+        """Carry out a command; see ``Participant``."""
+        return self._guard.call(lambda _seconds: self._participant.handle(command))
 
 
 def _telling(errors: Sequence[GatewayError]) -> GatewayError:

@@ -13,11 +13,15 @@ from time import sleep
 from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.history import GENESIS
 from app.domain.money import Money
 from app.domain.payment import Change, Payment, PaymentEvent
+from app.errors import StoreUnavailable
+from app.persistence.batched_sagas import BatchedSagas
 from app.persistence.breaks import SqlBreaks
+from app.persistence.engine import is_contention, is_unavailable
 from app.persistence.orphans import wake_orphans
 from app.persistence.payments import (
     History,
@@ -27,7 +31,6 @@ from app.persistence.payments import (
     update_changes,
 )
 from app.persistence.recordset import as_rows
-from app.persistence.sagas import SqlSagas, follow_payments, wake_sagas
 from app.persistence.tables import payments
 from app.persistence.unit_of_work import SqlUnitOfWork
 from app.services.ports import NewId
@@ -101,11 +104,23 @@ class BatchedPayments(SqlPayments):
             query = select(payments).where(payments.c.payment_id.in_(self._busy))
             found += self._connection.execute(query).mappings().all()
         for row in sorted(found, key=itemgetter("created_at"), reverse=True):
-            payment = payment_of(row)
-            held = _Held(payment, newest_hash=row["newest_hash"], before=payment)
-            if row["is_ours"]:
-                self._ours[row["merchant_account"], row["merchant_reference"]] = row["payment_id"]
-            self._hold(held)
+            self.take_over(row)
+
+    def lock(self, payment_ids: Collection[UUID]) -> dict[UUID, Payment]:
+        """Load and lock payments, in the order of their ids, waiting never.
+
+        Returns:
+            Those that no other transaction keeps locked.
+        """
+        return {row["payment_id"]: self.take_over(row) for row in self._lock(set(payment_ids))}
+
+    def take_over(self, row: RowMapping) -> Payment:
+        """Return the payment of a row, which this transaction may change if it has locked it."""
+        payment = payment_of(row)
+        if row["is_ours"]:
+            self._ours[row["merchant_account"], row["merchant_reference"]] = row["payment_id"]
+        self._hold(_Held(payment, newest_hash=row["newest_hash"], before=payment))
+        return payment
 
     def find(self, name: PaymentName) -> Payment | None:
         """Return the payment with this name, as it stands in this batch.
@@ -185,35 +200,6 @@ class BatchedPayments(SqlPayments):
             self._psp[payment.merchant_account, reference] = payment.payment_id
 
 
-class BatchedSagas(SqlSagas):
-    """The sagas of a batch."""
-
-    def __init__(
-        self, connection: Connection, *, saga_type: str, definition_version: int, new_id: NewId
-    ) -> None:
-        """Move none yet."""
-        super().__init__(
-            connection, saga_type=saga_type, definition_version=definition_version, new_id=new_id
-        )
-        self._followed: dict[UUID, Payment] = {}
-        self._woken: set[UUID] = set()
-
-    def follow(self, payment: Payment, *, now: datetime) -> None:  # noqa: ARG002  # the batch's time
-        """Remember to put the saga where the payment's flow is."""
-        self._followed[payment.payment_id] = payment
-
-    def wake(self, payment_id: UUID, *, now: datetime) -> None:  # noqa: ARG002  # the batch's time
-        """Remember to let the saga look at the payment at once."""
-        self._woken.add(payment_id)
-
-    def write(self, *, now: datetime) -> None:
-        """Move the sagas. Their payments are locked."""
-        if self._followed:
-            follow_payments(self._connection, list(self._followed.values()), now=now)
-        if self._woken:
-            wake_sagas(self._connection, self._woken, now=now)
-
-
 class BatchedBreaks(SqlBreaks):
     """The breaks of a batch: opened last, since their payments may be new."""
 
@@ -248,15 +234,24 @@ class SqlBatch(SqlUnitOfWork):
         """Begin anew; if the block raises, take back what it wrote, and only that.
 
         Locks that were taken before the block stay.
+
+        Raises:
+            StoreUnavailable: The store's failure, not that of what was tried.
         """
         self._open_repositories()
-        with self.connection.begin_nested():
-            yield
+        try:
+            with self.connection.begin_nested():
+                yield
+        except SQLAlchemyError as error:
+            if is_unavailable(error) and not is_contention(error):
+                raise StoreUnavailable from error
+            raise
 
     def write(self, *, now: datetime) -> None:
         """Write everything, in the one order of locks: payments, then sagas, then the rest."""
         self.payments.write(now=now)
         self.sagas.write(now=now)
+        self.transport.write()
         self.breaks.write(now=now)
 
 

@@ -1,18 +1,17 @@
-"""Sagas in Postgres: the claim, the fence and the step records."""
+"""Sagas in Postgres: their steps, and how they follow their payments."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, ScalarSelect, insert, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, RowMapping, ScalarSelect, insert, select, text, update
 
 from app.domain.flow import REST_STATES
+from app.domain.identifiers import step_key
 from app.domain.payment import Payment
-from app.domain.saga import Claim, Direction, SagaStatus, StepRecord, StepStatus
-from app.persistence.payments import payment_of
+from app.domain.saga import Direction, SagaStatus, StepRecord, StepStatus
 from app.persistence.recordset import as_rows, from_rows
-from app.persistence.tables import payments, saga_instances, saga_steps
+from app.persistence.tables import saga_instances, saga_steps
 from app.services.ports import NewId
 
 
@@ -27,7 +26,7 @@ class SqlSagas:
         Args:
             connection: The transaction.
             saga_type: The definition's stored name.
-            definition_version: New sagas start under it, and only sagas of it are claimed.
+            definition_version: New sagas start under it.
             new_id: Makes saga ids.
         """
         self._connection = connection
@@ -68,127 +67,75 @@ class SqlSagas:
                 saga_steps.c.saga_id == _saga_id_of(payment_id),
                 saga_steps.c.direction == Direction.UNDO,
             )
-            .values(round=saga_steps.c.round + 1, attempts=0, status=StepStatus.ASKED)
-        )
-
-    def claim_due(
-        self,
-        *,
-        as_of: datetime,
-        now: datetime,
-        lease_until: datetime,
-        owner: str,
-        payment_id: UUID | None = None,
-    ) -> tuple[Claim, Payment] | None:
-        """Claim the saga that has been due longest, and lock its payment; None if none is free.
-
-        Both rows are locked by one statement that skips locked rows, so that it never waits.
-        """
-        saga = saga_instances.c
-        query = (
-            select(saga.saga_id, payments)
-            .join_from(saga_instances, payments, saga.payment_id == payments.c.payment_id)
-            .where(
-                saga.due <= as_of,
-                (saga.lease_until.is_(None)) | (saga.lease_until <= now),
-                saga.saga_type == self._type,
-                saga.definition_version == self._definition_version,
-            )
-            .order_by(saga.due)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        if payment_id is not None:
-            query = query.where(saga.payment_id == payment_id)
-        found = self._connection.execute(query).mappings().one_or_none()
-        if found is None:
-            return None
-        claimed = self._connection.execute(
-            update(saga_instances)
-            .where(saga.saga_id == found["saga_id"])
-            .values(version=saga.version + 1, owner=owner, lease_until=lease_until)
-            .returning(saga.saga_id, saga.payment_id, saga.version)
-        ).one()
-        return Claim(**claimed._asdict()), payment_of(found)
-
-    def renew(self, claim: Claim, *, lease_until: datetime) -> Claim | None:
-        """Lock the saga and renew the claim; None if somebody else has moved it since."""
-        saga = saga_instances.c
-        renewed = self._connection.execute(
-            update(saga_instances)
-            .where(saga.saga_id == claim.saga_id, saga.version == claim.version)
-            .values(version=saga.version + 1, lease_until=lease_until)
-            .returning(saga.saga_id, saga.payment_id, saga.version)
-        ).one_or_none()
-        return Claim(**renewed._asdict()) if renewed else None
-
-    def release(self, claim: Claim, payment: Payment, *, due: datetime) -> None:
-        """Give up the claim; the saga waits and is due again at ``due``."""
-        self._connection.execute(
-            update(saga_instances)
-            .where(saga_instances.c.saga_id == claim.saga_id)
             .values(
-                current_step=payment.state,
-                status=SagaStatus.WAITING,
-                due=due,
-                owner=None,
-                lease_until=None,
-                updated_at=payment.updated_at,
+                round=saga_steps.c.round + 1,
+                attempts=0,
+                status=StepStatus.REGISTERED,
+                request=None,
+                due=None,
             )
-        )
-
-    def hold(self, claim: Claim, payment: Payment) -> None:
-        """Keep the claim while the saga's current step becomes the payment's state."""
-        self._connection.execute(
-            update(saga_instances)
-            .where(saga_instances.c.saga_id == claim.saga_id)
-            .values(current_step=payment.state, status=SagaStatus.RUNNING)
         )
 
     def steps(self, payment_id: UUID) -> list[StepRecord]:
         """Return the step records of the payment's saga."""
-        steps = saga_steps.c
-        query = select(
-            steps.step,
-            steps.direction,
-            steps.status,
-            steps.round,
-            steps.attempts,
-            steps.response,
-            steps.started_at,
-            steps.asked_at,
-        ).where(steps.saga_id == _saga_id_of(payment_id))
-        return [
-            StepRecord(
-                step=row.step,
-                direction=Direction(row.direction),
-                status=StepStatus(row.status),
-                round=row.round,
-                attempts=row.attempts,
-                response=row.response,
-                started_at=row.started_at,
-                asked_at=row.asked_at,
-            )
-            for row in self._connection.execute(query)
-        ]
+        query = select(saga_steps).where(saga_steps.c.saga_id == _saga_id_of(payment_id))
+        return [record_of(row) for row in self._connection.execute(query).mappings()]
 
-    def put_step(self, saga_id: UUID, record: StepRecord, key: str, *, now: datetime) -> None:
-        """Insert or update one step record."""
-        values = {
+    def definition_version(self, payment_id: UUID) -> int:
+        """Return the version of the definition that the payment's saga began under."""
+        query = select(saga_instances.c.definition_version).where(
+            saga_instances.c.payment_id == payment_id
+        )
+        version: int = self._connection.execute(query).scalar_one()
+        return version
+
+    def put_steps(
+        self, payment_id: UUID, records: Collection[StepRecord], *, now: datetime
+    ) -> None:
+        """Insert or update step records of the payment's saga."""
+        saga_id = self._connection.execute(select(_saga_id_of(payment_id))).scalar_one()
+        put_steps(self._connection, [(saga_id, record) for record in records], now=now)
+
+
+def record_of(row: RowMapping) -> StepRecord:
+    """Return the record that a row of ``saga_steps`` holds."""
+    return StepRecord(
+        step=row["step"],
+        direction=Direction(row["direction"]),
+        status=StepStatus(row["status"]),
+        round=row["round"],
+        attempts=row["attempts"],
+        request=row["request"],
+        response=row["response"],
+        started_at=row["started_at"],
+        asked_at=row["asked_at"],
+        due=row["due"],
+    )
+
+
+def put_steps(
+    connection: Connection, records: Collection[tuple[UUID, StepRecord]], *, now: datetime
+) -> None:
+    """Insert or update step records, each with the id of its saga."""
+    rows = [
+        {
+            "saga_id": saga_id,
+            "step": record.step,
+            "direction": record.direction,
             "status": record.status,
             "round": record.round,
             "attempts": record.attempts,
-            "idempotency_key": key,
-            "response": dict(record.response),
+            "idempotency_key": step_key(saga_id, record.step, record.direction, record.round),
+            "request": record.request,
+            "response": record.response,
+            "due": record.due,
             "started_at": record.started_at,
             "asked_at": record.asked_at,
             "updated_at": now,
         }
-        row = {"saga_id": saga_id, "step": record.step, "direction": record.direction}
-        statement = upsert(saga_steps).values(row | values)
-        self._connection.execute(
-            statement.on_conflict_do_update(index_elements=list(row), set_=values)
-        )
+        for saga_id, record in records
+    ]
+    connection.execute(_PUT_STEPS, {"rows": as_rows(rows)})
 
 
 def follow_payments(connection: Connection, followed: Sequence[Payment], *, now: datetime) -> None:
@@ -215,6 +162,17 @@ def wake_sagas(connection: Connection, payment_ids: Collection[UUID], *, now: da
         .values(due=now)
     )
 
+
+_STEP_KEY = ("saga_id", "step", "direction")
+_STEP_COLUMNS = [column.name for column in saga_steps.columns]
+_PUT_STEPS = text(
+    f"""
+    INSERT INTO saga_steps ({", ".join(_STEP_COLUMNS)})
+    SELECT {", ".join(_STEP_COLUMNS)} FROM {from_rows(saga_steps, _STEP_COLUMNS)}
+        ON CONFLICT ({", ".join(_STEP_KEY)}) DO UPDATE
+       SET {", ".join(f"{n} = excluded.{n}" for n in _STEP_COLUMNS if n not in _STEP_KEY)}
+    """  # noqa: S608  # names of our own table
+)
 
 _GIVEN = from_rows(saga_instances, ["payment_id", "current_step", "status", "due", "updated_at"])
 _FOLLOW = text(

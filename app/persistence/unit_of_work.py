@@ -10,7 +10,9 @@ from app.errors import StoreUnavailable
 from app.persistence.breaks import SqlBreaks
 from app.persistence.engine import is_unavailable
 from app.persistence.idempotency import SqlIdempotencyKeys
+from app.persistence.messages import PostgresTransport
 from app.persistence.payments import SqlPayments
+from app.persistence.reviews import SqlReviews
 from app.persistence.sagas import SqlSagas
 from app.services.ports import NewId
 
@@ -35,12 +37,29 @@ class SqlUnitOfWork:
     sagas: SqlSagas
     idempotency: SqlIdempotencyKeys
     breaks: SqlBreaks
+    reviews: SqlReviews
+    transport: PostgresTransport
 
     def __init__(
-        self, engine: Engine, *, saga_type: str, definition_version: int, new_id: NewId
+        self,
+        engine: Engine,
+        *,
+        saga_type: str,
+        definition_version: int,
+        review_owner: str,
+        new_id: NewId,
     ) -> None:
-        """Open a connection from ``engine`` when the block is entered."""
+        """Open a connection from ``engine`` when the block is entered.
+
+        Args:
+            engine: The connections.
+            saga_type: See ``SqlSagas``.
+            definition_version: See ``SqlSagas``.
+            review_owner: See ``SqlReviews``.
+            new_id: Makes ids.
+        """
         self._engine = engine
+        self._review_owner = review_owner
         self._saga_type = saga_type
         self._definition_version = definition_version
         self._new_id = new_id
@@ -66,6 +85,8 @@ class SqlUnitOfWork:
         )
         self.idempotency = SqlIdempotencyKeys(self.connection)
         self.breaks = self._breaks_type(self.connection, new_id=self._new_id)
+        self.reviews = SqlReviews(self.connection, owner=self._review_owner, new_id=self._new_id)
+        self.transport = PostgresTransport(self.connection)
 
     def __exit__(
         self,

@@ -1,86 +1,79 @@
 """The booking saga: fraud check, preauth, booking confirmation, (capture), email.
 
-Read ``booking_saga`` first: it is the flow as data. Above it stands what each step asks, what
-proves that it is settled, and what undoes it.
+Read ``booking_saga`` first: it is the flow as data. What gives the money back is in
+``app.sagas.money_back``.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from datetime import datetime
 
+from app.domain.facts import Fact, FactKind
 from app.domain.flow import FlowEvent, FlowState
-from app.domain.funds import FactKind
-from app.domain.identifiers import request_key
-from app.domain.money import Money
 from app.domain.payment import CaptureMode, Payment
-from app.domain.saga import StepRecord, StepStatus
-from app.sagas.definition import Call, Outcome, RetryPolicy, Saga, Step, Undo
-from app.services.ports import PspAnswer, Verdict
+from app.domain.saga import Request, StepRecord, StepStatus
+from app.sagas.definition import (
+    DecidedBy,
+    Definitions,
+    Records,
+    RetryPolicy,
+    Saga,
+    Stage,
+    Step,
+    Undo,
+)
+from app.sagas.money_back import capture_may_have_worked, undo_by_money_back
 
 NAME = "booking"
 HOUR = 3600
-DAY = 24 * HOUR
-
-#: Failed undos are tried again at once, then after 5 m and 1 h, then daily for five days: from S7
-#: in psp-reports.md section 3.3. After that a person is asked.
-UNDO_RETRY = RetryPolicy((2, 10, 60, 300, HOUR, DAY, DAY, DAY, DAY, DAY))
 
 
-def ask_fraud_check(call: Call) -> Outcome:
+def check_fraud(payment: Payment) -> Request:
     """Ask whether the payment may go on."""
-    verdict = call.gateways.fraud.check(call.payment, idempotency_key=call.idempotency_key)
-    return _at_once(verdict, FlowEvent.FRAUD_CHECK_PASSED, FlowEvent.FRAUD_CHECK_REFUSED)
+    return Request(service_id="fraud", operation="check", data=_shopper(payment))
 
 
-def ask_authorisation(call: Call) -> Outcome:
-    """Ask the PSP to hold the amount. The AUTHORISATION webhook decides, never the answer."""
-    answer = call.gateways.psp.authorise(call.payment, idempotency_key=call.idempotency_key)
-    return _by_webhook(answer, payment_psp_reference=answer.psp_reference)
+def check_fraud_rules(payment: Payment) -> Request:
+    """Ask the rules that are built in."""
+    return Request(service_id="fraud_rules", operation="check", data=_shopper(payment))
 
 
-def ask_booking(call: Call) -> Outcome:
-    """Confirm the booking: the pivot."""
-    verdict = call.gateways.booking.confirm(call.payment, idempotency_key=call.idempotency_key)
-    is_automatic = call.payment.capture is CaptureMode.AUTOMATIC
-    confirmed = (
-        FlowEvent.BOOKING_CONFIRMED_FOR_CAPTURE if is_automatic else FlowEvent.BOOKING_CONFIRMED
-    )
-    return _at_once(verdict, confirmed, FlowEvent.BOOKING_REFUSED)
+def authorise(payment: Payment) -> Request:
+    """Ask the PSP to hold the amount."""
+    data = {
+        "merchant_reference": payment.merchant_reference,
+        **_amount(payment),
+        "payment_method": dict(payment.details["payment_method"]),
+    }
+    return Request(service_id="psp", operation="authorise", data=data)
 
 
-def ask_capture(call: Call) -> Outcome:
-    """Ask the PSP to capture the whole amount. The CAPTURE webhook decides."""
-    payment = call.payment
-    return _by_webhook(
-        call.gateways.psp.capture(payment, payment.amount, idempotency_key=call.idempotency_key)
-    )
+def confirm_booking(payment: Payment) -> Request:
+    """Ask for the booking to be confirmed."""
+    data = _booking(payment) | _amount(payment)
+    return Request(service_id="booking", operation="confirm", data=data)
 
 
-def send_mail(call: Call) -> Outcome:
-    """Send the confirmation mail. A mail never undoes a booking."""
-    verdict = call.gateways.mail.send_confirmation(call.payment)
-    return _at_once(verdict, FlowEvent.MAIL_SENT, FlowEvent.MAIL_FAILED)
+def cancel_booking(payment: Payment, _records: Records) -> Request:
+    """Ask to cancel the booking, also one whose confirmation stayed without answer."""
+    return Request(service_id="booking", operation="cancel", data=_booking(payment))
 
 
-def cancel_booking(call: Call) -> Outcome:
-    """Cancel the booking, also one whose confirmation stayed without answer."""
-    verdict = call.gateways.booking.cancel(call.payment, idempotency_key=call.idempotency_key)
-    status = StepStatus.DONE if verdict.is_yes else StepStatus.REFUSED
-    return Outcome(status=status, event=None, evidence=verdict.evidence)
+def capture(payment: Payment) -> Request:
+    """Ask the PSP to capture the whole amount."""
+    data = {"psp_reference": payment.psp_reference, **_amount(payment)}
+    return Request(service_id="psp", operation="capture", data=data)
 
 
-def give_money_back(call: Call) -> Outcome:
-    """Refund what was captured, else release the hold. The PSP's webhook decides.
-
-    What is asked for goes into the key: what the evidence calls for may change between two tries,
-    and the PSP would answer a refund under a cancel's key with the cancel's answer.
-    """
-    payment, psp = call.payment, call.gateways.psp
-    kept = payment.funds.kept
-    if kept:
-        money = Money(kept, payment.amount.currency)
-        key = request_key(call.idempotency_key, "refund", str(kept))
-        return _by_webhook(psp.refund(payment, money, idempotency_key=key))
-    key = request_key(call.idempotency_key, "cancel", payment.psp_reference or "")
-    return _by_webhook(psp.cancel(payment, idempotency_key=key))
+def send_confirmation(payment: Payment) -> Request:
+    """Ask for the confirmation mail."""
+    data = {
+        "template": "confirmation",
+        "to": payment.details["shopper"]["email"],
+        "merchant_reference": payment.merchant_reference,
+        **_booking(payment),
+        **_amount(payment),
+    }
+    return Request(service_id="mail", operation="send", data=data)
 
 
 def authorisation_evidence(payment: Payment) -> FlowEvent | None:
@@ -114,34 +107,18 @@ def no_evidence(_payment: Payment) -> FlowEvent | None:
     return None
 
 
-def is_money_back(payment: Payment) -> bool:
-    """Nothing is held and nothing is kept, and the PSP has said so: silence proves nothing."""
-    funds = payment.funds
-    has_been_told = funds.has(
-        FactKind.AUTHORISED,
-        FactKind.CAPTURED,
-        FactKind.REFUSED,
-        FactKind.CANCELLED,
-        FactKind.EXPIRED,
-    )
-    return has_been_told and funds.held == 0 and funds.kept == 0
-
-
-def is_money_back_refused(payment: Payment) -> bool:
-    """The PSP refuses for good. A void that is refused because we were paid leads to a refund."""
-    funds = payment.funds
-    return funds.has(FactKind.REFUND_REFUSED) or (
-        funds.has(FactKind.CANCEL_REFUSED) and funds.kept == 0
-    )
-
-
-def _money_back(is_needed: Callable[[Payment, StepRecord | None], bool]) -> Undo:
-    return Undo(
-        act=give_money_back,
-        is_needed=is_needed,
-        is_done=is_money_back,
-        is_refused=is_money_back_refused,
-        retry=UNDO_RETRY,
+def pending_authorisation(
+    payment: Payment, answer: Mapping[str, object], at: datetime
+) -> Fact | None:
+    """The PSP's answer names the payment: a webhook will say how it ended."""
+    reference = answer.get("psp_reference")
+    if not isinstance(reference, str):
+        return None
+    return Fact(
+        kind=FactKind.PENDING,
+        reference=reference,
+        amount_minor=payment.amount.amount_minor,
+        occurred_at=at,
     )
 
 
@@ -152,100 +129,167 @@ def _unresolved_authorisation(record: StepRecord) -> FlowEvent:
     return FlowEvent.AUTHORISATION_UNRESOLVED
 
 
-def _at_once(verdict: Verdict, yes: FlowEvent, no: FlowEvent) -> Outcome:
-    return Outcome(
-        status=StepStatus.DONE if verdict.is_yes else StepStatus.REFUSED,
-        event=yes if verdict.is_yes else no,
-        evidence=verdict.evidence,
-    )
+def _shopper(payment: Payment) -> dict[str, object]:
+    return {
+        "payment_id": str(payment.payment_id),
+        "merchant_reference": payment.merchant_reference,
+        **_amount(payment),
+        "shopper": {"email": payment.details["shopper"]["email"]},
+    }
 
 
-def _by_webhook(answer: PspAnswer, *, payment_psp_reference: str | None = None) -> Outcome:
-    return Outcome(
-        status=StepStatus.WAITING,
-        event=None,
-        evidence={"psp_reference": answer.psp_reference, "result": answer.result},
-        payment_psp_reference=payment_psp_reference,
-    )
+def _booking(payment: Payment) -> dict[str, object]:
+    return {
+        "payment_id": str(payment.payment_id),
+        "booking_reference": payment.details["booking"]["reference"],
+    }
 
 
-def booking_saga(*, decision_window_seconds: int) -> Saga:
-    """Return the flow as data.
+def _amount(payment: Payment) -> dict[str, object]:
+    return {
+        "amount_minor": payment.amount.amount_minor,
+        "currency": payment.amount.currency,
+    }
+
+
+def booking_saga(*, decision_window_seconds: int, undo_retry: RetryPolicy) -> Definitions:
+    """Return the flow as data, in every version that may still be running.
 
     Args:
         decision_window_seconds: How long the shopper still wants the payment: the time that the
             authorisation may take before it is undone.
+        undo_retry: The schedule of undos that fail; afterwards a person is asked.
     """
-    return Saga(
-        name=NAME,
-        version=1,
-        steps=(
-            Step(
-                name=FlowState.FRAUD_CHECK,
-                act=ask_fraud_check,
-                evidence=no_evidence,
-                retry=RetryPolicy((0.5, 1, 2, 5)),
-                ask_again_seconds=None,
-                deadline_seconds=300,
-                on_rejected=FlowEvent.FRAUD_CHECK_FAILED,
-                on_deadline=lambda _: FlowEvent.FRAUD_CHECK_FAILED,
-                undo=None,
+    by_money_back = undo_by_money_back(undo_retry)
+    fraud_check = Step(
+        name="fraud_check",
+        request=check_fraud,
+        decided_by=DecidedBy.RESPONSE,
+        evidence=no_evidence,
+        retry=RetryPolicy((0.5, 1, 2, 5)),
+        deadline_seconds=300,
+        on_refused=FlowEvent.FRAUD_CHECK_REFUSED,
+        on_rejected=FlowEvent.FRAUD_CHECK_FAILED,
+        on_unresolved=lambda _: FlowEvent.FRAUD_CHECK_FAILED,
+    )
+    fraud_rules = Step(
+        name="fraud_rules",
+        request=check_fraud_rules,
+        decided_by=DecidedBy.RESPONSE,
+        evidence=no_evidence,
+        retry=RetryPolicy((0.5, 1, 2, 5)),
+        deadline_seconds=300,
+        on_refused=FlowEvent.FRAUD_CHECK_REFUSED,
+        on_rejected=FlowEvent.FRAUD_CHECK_FAILED,
+        on_unresolved=lambda _: FlowEvent.FRAUD_CHECK_FAILED,
+    )
+    preauth = Step(
+        name="preauth",
+        request=authorise,
+        decided_by=DecidedBy.WEBHOOK,
+        evidence=authorisation_evidence,
+        learns=pending_authorisation,
+        retry=RetryPolicy((0.5, 1, 2, 5, 15, 60), goes_on=True),
+        deadline_seconds=decision_window_seconds,
+        on_refused=FlowEvent.AUTHORISATION_REFUSED,
+        on_rejected=FlowEvent.AUTHORISATION_REJECTED,
+        on_unresolved=_unresolved_authorisation,
+        undo=by_money_back(
+            is_needed=lambda payment, record: (
+                record is not None or payment.funds.held > 0 or payment.funds.kept > 0
             ),
-            Step(
-                name=FlowState.PREAUTH,
-                act=ask_authorisation,
-                evidence=authorisation_evidence,
-                retry=RetryPolicy((0.5, 1, 2, 5, 15, 60), goes_on=True),
-                ask_again_seconds=None,
-                deadline_seconds=decision_window_seconds,
-                on_rejected=FlowEvent.AUTHORISATION_REJECTED,
-                on_deadline=_unresolved_authorisation,
-                undo=_money_back(
-                    is_needed=lambda payment, record: (
-                        record is not None or payment.funds.held > 0 or payment.funds.kept > 0
-                    )
-                ),
-            ),
-            Step(
-                name=FlowState.BOOKING_CONFIRMATION,
-                act=ask_booking,
-                evidence=hold_evidence,
-                retry=RetryPolicy((0.5, 1, 2)),
-                ask_again_seconds=None,
-                deadline_seconds=600,
-                on_rejected=FlowEvent.BOOKING_REFUSED,
-                on_deadline=lambda _: FlowEvent.BOOKING_UNRESOLVED,
-                undo=Undo(
-                    act=cancel_booking,
-                    is_needed=lambda _, record: (
-                        record is not None and record.status is not StepStatus.REFUSED
-                    ),
-                    is_done=lambda _: False,
-                    is_refused=lambda _: False,
-                    retry=UNDO_RETRY,
-                ),
-            ),
-            Step(
-                name=FlowState.CAPTURE,
-                act=ask_capture,
-                evidence=capture_evidence,
-                retry=RetryPolicy((0.5, 1, 2, 5, 15, 60, HOUR), goes_on=True),
-                ask_again_seconds=HOUR,
-                deadline_seconds=26 * HOUR,
-                on_rejected=FlowEvent.CAPTURE_REFUSED,
-                on_deadline=lambda _: FlowEvent.CAPTURE_UNRESOLVED,
-                undo=_money_back(is_needed=lambda payment, _: payment.funds.kept > 0),
-            ),
-            Step(
-                name=FlowState.EMAIL,
-                act=send_mail,
-                evidence=no_evidence,
-                retry=RetryPolicy((1, 5, 15, 60, 300)),
-                ask_again_seconds=None,
-                deadline_seconds=15 * 60,
-                on_rejected=FlowEvent.MAIL_FAILED,
-                on_deadline=lambda _: FlowEvent.MAIL_FAILED,
-                undo=None,
+            after=frozenset({"capture"}),
+        ),
+    )
+    booking_confirmation = Step(
+        name="booking_confirmation",
+        request=confirm_booking,
+        decided_by=DecidedBy.RESPONSE,
+        evidence=hold_evidence,
+        retry=RetryPolicy((0.5, 1, 2)),
+        deadline_seconds=600,
+        on_refused=FlowEvent.BOOKING_REFUSED,
+        on_rejected=FlowEvent.BOOKING_REFUSED,
+        on_unresolved=lambda _: FlowEvent.BOOKING_UNRESOLVED,
+        undo=Undo(
+            request=cancel_booking,
+            decided_by=DecidedBy.RESPONSE,
+            is_needed=lambda _, record: record is not None and record.status not in _NOT_BOOKED,
+            is_done=lambda _: False,
+            is_refused=lambda *_: False,
+            retry=undo_retry,
+        ),
+    )
+    capture_step = Step(
+        name="capture",
+        request=capture,
+        decided_by=DecidedBy.WEBHOOK,
+        evidence=capture_evidence,
+        retry=RetryPolicy((0.5, 1, 2, 5, 15, 60, HOUR), goes_on=True),
+        ask_again_seconds=HOUR,
+        deadline_seconds=26 * HOUR,
+        on_refused=FlowEvent.CAPTURE_REFUSED,
+        on_rejected=FlowEvent.CAPTURE_REFUSED,
+        on_unresolved=lambda _: FlowEvent.CAPTURE_UNRESOLVED,
+        undo=by_money_back(
+            is_needed=lambda payment, record: (
+                payment.funds.kept > 0 or capture_may_have_worked(payment, record)
             ),
         ),
     )
+    email = Step(
+        name="email",
+        request=send_confirmation,
+        decided_by=DecidedBy.RESPONSE,
+        evidence=no_evidence,
+        retry=RetryPolicy((1, 5, 15, 60, 300)),
+        deadline_seconds=15 * 60,
+        on_refused=FlowEvent.MAIL_FAILED,
+        on_rejected=FlowEvent.MAIL_FAILED,
+        on_unresolved=lambda _: FlowEvent.MAIL_FAILED,
+    )
+
+    def version(number: int, *fraud_steps: Step) -> Saga:
+        return Saga(
+            name=NAME,
+            version=number,
+            stages=(
+                Stage(
+                    state=FlowState.FRAUD_CHECK,
+                    steps=fraud_steps,
+                    on_done={FlowState.PREAUTH: FlowEvent.FRAUD_CHECK_PASSED},
+                ),
+                Stage(
+                    state=FlowState.PREAUTH,
+                    steps=(preauth,),
+                    on_done={FlowState.BOOKING_CONFIRMATION: FlowEvent.AUTHORISATION_SUCCEEDED},
+                ),
+                Stage(
+                    state=FlowState.BOOKING_CONFIRMATION,
+                    steps=(booking_confirmation,),
+                    on_done={
+                        FlowState.CAPTURE: FlowEvent.BOOKING_CONFIRMED_FOR_CAPTURE,
+                        FlowState.EMAIL: FlowEvent.BOOKING_CONFIRMED,
+                    },
+                    is_pivot=True,
+                ),
+                Stage(
+                    state=FlowState.CAPTURE,
+                    steps=(capture_step,),
+                    applies=lambda payment: payment.capture is CaptureMode.AUTOMATIC,
+                    on_done={FlowState.EMAIL: FlowEvent.CAPTURE_SUCCEEDED},
+                ),
+                Stage(
+                    state=FlowState.EMAIL,
+                    steps=(email,),
+                    on_done={FlowState.FIN: FlowEvent.MAIL_SENT},
+                ),
+            ),
+        )
+
+    # Version 1 asked the outside fraud check only.
+    return Definitions(version(2, fraud_check, fraud_rules), older=(version(1, fraud_check),))
+
+
+#: The party said that nothing is booked.
+_NOT_BOOKED = frozenset({StepStatus.REFUSED, StepStatus.REJECTED})

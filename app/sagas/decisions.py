@@ -1,13 +1,14 @@
 """What a saga does next, decided from what is on record. Pure: no I/O and no clock of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from app.domain.flow import FlowEvent, FlowState
 from app.domain.payment import Payment
-from app.domain.saga import Direction, StepRecord, StepStatus
-from app.sagas.definition import Act, Saga, Step, Undo
+from app.domain.saga import Direction, Reply, Request, StepRecord, StepStatus
+from app.errors import GatewayError, GatewayNotAsked, GatewayRejected
+from app.sagas.definition import DecidedBy, Records, RetryPolicy, Saga, Stage, Step, Undo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,29 +16,23 @@ class Ask:
     """Make a call: the first one, or the same one again.
 
     Attributes:
+        request: What to ask, and of whom.
         record: The intent, to be on disk before the call.
-        on_rejected: Where the flow goes if the party refuses the request itself; None for an undo,
-            which is tried again.
-        on_deadline: Where it goes if that happens after a call that stayed without answer.
+        answered_by: When to look again if a participant elsewhere has not answered by then.
+        has_undo: True if the step's undo is to be registered together with the intent.
     """
 
-    act: Act
+    request: Request
     record: StepRecord
-    on_rejected: FlowEvent | None = None
-    on_deadline: FlowEvent | None = None
+    answered_by: datetime
+    has_undo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Do nothing until a webhook comes, at most until ``due``.
-
-    Attributes:
-        due: The latest time to look again.
-        jitter_seconds: How much of the wait before ``due`` may be cut off by chance.
-    """
+    """Do nothing until a webhook or a response comes, at most until ``due``."""
 
     due: datetime
-    jitter_seconds: float = 0.0
 
 
 #: How often an undo is decided anew after one was carried out in vain; then a person is asked.
@@ -49,114 +44,237 @@ PUT_OFF_SECONDS = 5.0
 #: For so long an undo may be put off; then a person is asked.
 PUT_OFF_MAX = timedelta(days=6)
 
-Decision = FlowEvent | Ask | Wait
-Records = Mapping[tuple[str, Direction], StepRecord]
+#: How long a person is not asked yet about an undo that failed while another one goes on.
+OTHERS_WAIT = timedelta(hours=1)
+
+#: Patience with a participant elsewhere that has an undo to carry out, before it is offered again.
+ELSEWHERE = timedelta(minutes=1)
+
+Decision = FlowEvent | Sequence[Ask] | Wait
 
 
-def decide(
-    saga: Saga,
-    payment: Payment,
-    records: Records,
-    *,
-    now: datetime,
-    just_called: StepRecord | None,
-) -> Decision:
+def decide(saga: Saga, payment: Payment, records: Records, *, now: datetime) -> Decision:
     """Return the next thing to do for a payment that is not in a rest state.
 
     Args:
-        saga: The definition.
+        saga: The definition that the payment's saga began under.
         payment: As it stands, locked by the caller.
         records: The saga's step records.
         now: Aware UTC.
-        just_called: The record of a call that has just come back without moving the flow; None if
-            the saga was found due, or has just moved.
+
+    Returns:
+        The event that moves the flow, the calls to make side by side, or how long to wait.
     """
     if payment.state is FlowState.COMPENSATING:
-        return _decide_undo(saga, payment, records, now=now, just_called=just_called)
-    step = saga.step(payment.state)
-    return _decide_act(step, payment, records.get((step.name, Direction.ACT)), now, just_called)
+        return _decide_undo(saga, payment, records, now)
+    return _decide_stage(saga, saga.stage(payment.state), payment, records, now)
 
 
-def _decide_act(  # noqa: PLR0911  # one line a case, read top to bottom
-    step: Step,
-    payment: Payment,
-    record: StepRecord | None,
+def after_call(
+    saga: Saga,
+    asked: StepRecord,
+    reply: Reply | GatewayError,
+    *,
     now: datetime,
-    just_called: StepRecord | None,
+    draw: Callable[[], float],
+) -> StepRecord:
+    """Return what a call made of its step's record, and when it is to be made again.
+
+    Args:
+        saga: The definition.
+        asked: The intent that was on disk.
+        reply: What the participant said, or how the call failed.
+        now: Aware UTC, after the call.
+        draw: Draws from 0 to 1: how much of a wait's bound to wait.
+    """
+    step = next(step for step in saga.steps if step.name == asked.step)
+    status = _status_after(step, asked, reply)
+    response = reply.data if isinstance(reply, Reply) else asked.response
+    record = replace(asked, status=status, response=response)
+    if status not in {StepStatus.ASKED, StepStatus.PUT_OFF}:
+        return record
+    delay = PUT_OFF_SECONDS if status is StepStatus.PUT_OFF else _delay(step, asked)
+    if delay is None:
+        return record
+    drawn = draw()
+    if asked.direction is Direction.UNDO:
+        # Half the bound is certain: money is held meanwhile, and the tries are few.
+        drawn = (1 + drawn) / 2
+    return replace(record, due=now + timedelta(seconds=delay * drawn))
+
+
+def _status_after(step: Step, asked: StepRecord, reply: Reply | GatewayError) -> StepStatus:
+    is_undo = asked.direction is Direction.UNDO
+    if isinstance(reply, Reply):
+        if not reply.success:
+            return StepStatus.REFUSED
+        decided_by = step.undo.decided_by if is_undo and step.undo else step.decided_by
+        return StepStatus.DONE if decided_by is DecidedBy.RESPONSE else StepStatus.WAITING
+    if isinstance(reply, GatewayNotAsked):
+        return StepStatus.PUT_OFF
+    if not isinstance(reply, GatewayRejected) or is_undo:
+        return StepStatus.ASKED
+    # After a call that stayed without answer a refusal says nothing of what that call did.
+    return StepStatus.REJECTED if asked.attempts == 1 else StepStatus.UNRESOLVED
+
+
+def _delay(step: Step, record: StepRecord) -> float | None:
+    retry: RetryPolicy = step.retry
+    if record.direction is Direction.UNDO and step.undo:
+        retry = step.undo.retry
+    return retry.delay_after(record.attempts)
+
+
+def _decide_stage(
+    saga: Saga, stage: Stage, payment: Payment, records: Records, now: datetime
 ) -> Decision:
+    """Ask what is to be asked; the first step that can't work says where the flow goes."""
+    asks: list[Ask] = []
+    waits: list[Wait] = []
+    worked = saga.on_done(stage, payment)
+    for step in stage.steps:
+        record = records.get((step.name, Direction.ACT))
+        match _decide_step(step, payment, record, worked, now):
+            case Ask() as ask:
+                asks.append(ask)
+            case Wait() as wait:
+                waits.append(wait)
+            case event:
+                if event is not worked:
+                    return event
+    if asks:
+        return asks
+    return min(waits, key=lambda wait: wait.due) if waits else worked
+
+
+def _decide_step(
+    step: Step, payment: Payment, record: StepRecord | None, worked: FlowEvent, now: datetime
+) -> FlowEvent | Ask | Wait:
     if event := step.evidence(payment):
         return event
     if record is None:
-        return _ask(step, _intent(step, Direction.ACT, now))
+        return _ask(step, payment, _intent(step.name, Direction.ACT, now))
+    if event := _outcome(step, record, worked):
+        return event
     deadline = record.started_at + timedelta(seconds=step.deadline_seconds)
-    if now >= deadline:
-        return step.on_deadline(record)
-    if record.status is StepStatus.WAITING:
-        if just_called is None and step.ask_again_seconds is not None:
-            return _ask(step, _again(record, now))
-        patience = step.ask_again_seconds
-        asks_again = now + timedelta(seconds=patience) if patience is not None else deadline
+    asks_again = _asks_again_at(step, record, deadline, now)
+    if now >= deadline or asks_again is None:
+        return step.on_unresolved(record)
+    if now < asks_again:
         return Wait(min(asks_again, deadline))
-    delay = step.retry.delay_after(record.attempts)
-    if record.status is StepStatus.PUT_OFF:
-        delay = PUT_OFF_SECONDS
-    if delay is None:
-        return step.on_deadline(record)
-    if just_called is None:
-        return _ask(step, _again(record, now))
-    return Wait(min(now + timedelta(seconds=delay), deadline), jitter_seconds=delay)
+    return _ask(step, payment, _again(record, now))
 
 
-def _decide_undo(
-    saga: Saga,
-    payment: Payment,
-    records: Records,
-    *,
-    now: datetime,
-    just_called: StepRecord | None,
-) -> Decision:
-    """Undo the steps that left something behind, last first; each must be done before the next."""
-    for step in reversed(saga.steps):
-        undo = step.undo
-        if undo is None or not undo.is_needed(payment, records.get((step.name, Direction.ACT))):
+def _outcome(step: Step, record: StepRecord, worked: FlowEvent) -> FlowEvent | None:
+    """Return the event that an answer made certain; None while the outcome is open."""
+    match record.status:
+        case StepStatus.DONE:
+            return worked
+        case StepStatus.REFUSED:
+            return step.on_refused
+        case StepStatus.REJECTED:
+            return step.on_rejected
+        case StepStatus.UNRESOLVED:
+            return step.on_unresolved(record)
+        case _:
+            return None
+
+
+def _asks_again_at(
+    step: Step, record: StepRecord, deadline: datetime, now: datetime
+) -> datetime | None:
+    """Return when an open step is asked again; None if it was asked as often as it may be."""
+    if record.status is StepStatus.SENT:
+        return deadline
+    if record.status is StepStatus.WAITING:
+        patience = step.ask_again_seconds
+        return deadline if patience is None else record.asked_at + timedelta(seconds=patience)
+    if record.due is None and step.retry.delay_after(record.attempts) is None:
+        return None
+    return record.due or now
+
+
+def _decide_undo(saga: Saga, payment: Payment, records: Records, now: datetime) -> Decision:
+    """Undo what the steps left behind, last first.
+
+    The next undo begins when the one before it is done, or waits for its next try or its webhook:
+    a booking service that is away does not keep the shopper's money. Undos that are about the same
+    thing wait for each other (``Undo.after``).
+    """
+    waits: list[datetime] = []
+    unfinished: set[str] = set()
+    has_failed = False
+    for step, undo in undos_needed(saga, payment, records):
+        is_blocked = bool(unfinished & undo.after)
+        unfinished.add(step.name)
+        if is_blocked:
             continue
-        record = records.get((step.name, Direction.UNDO))
-        if undo.is_done(payment) or (record and record.status is StepStatus.DONE):
-            continue
-        return _undo(step, undo, payment, record, now=now, just_called=just_called)
-    return FlowEvent.UNDO_COMPLETED
+        match _undo(step, undo, payment, records, now):
+            case Ask() as ask:
+                return [ask]
+            case Wait(due):
+                waits.append(due)
+            case None:
+                has_failed = True
+    if not unfinished:
+        return FlowEvent.UNDO_COMPLETED
+    if has_failed and min(waits, default=now + PUT_OFF_MAX) > now + OTHERS_WAIT:
+        return FlowEvent.UNDO_FAILED
+    return Wait(min(waits))
+
+
+def undos_needed(saga: Saga, payment: Payment, records: Records) -> list[tuple[Step, Undo]]:
+    """Return what is left to undo, last step first."""
+    return [
+        (step, step.undo)
+        for step in reversed(saga.steps)
+        if step.undo
+        and step.undo.is_needed(payment, records.get((step.name, Direction.ACT)))
+        and not step.undo.is_done(payment)
+        and not _has(records.get((step.name, Direction.UNDO)), StepStatus.DONE)
+    ]
 
 
 def _undo(  # noqa: PLR0911  # one line a case, read top to bottom
-    step: Step,
-    undo: Undo,
-    payment: Payment,
-    record: StepRecord | None,
-    *,
-    now: datetime,
-    just_called: StepRecord | None,
-) -> Decision:
-    if undo.is_refused(payment) or (record and record.status is StepStatus.REFUSED):
-        return FlowEvent.UNDO_FAILED
-    if record is None:
-        return Ask(act=undo.act, record=_intent(step, Direction.UNDO, now))
+    step: Step, undo: Undo, payment: Payment, records: Records, now: datetime
+) -> Ask | Wait | None:
+    """Return what to do about one undo; None if a person must look."""
+    record = records.get((step.name, Direction.UNDO))
+    request = undo.request(payment, records)
+    if record is None or record.status is StepStatus.REGISTERED:
+        round_ = record.round if record else 1
+        return _ask_undo(
+            undo, request, replace(_intent(step.name, Direction.UNDO, now), round=round_)
+        )
+    is_another = record.request not in {None, request.subject}
+    if not is_another and (record.status is StepStatus.REFUSED or undo.is_refused(payment, record)):
+        return None
     if _is_told_of(record, payment):
-        return _undo_anew(step, undo, record, now)
-    delay = undo.retry.delay_after(record.attempts)
+        return _undo_anew(undo, request, record, now)
+    asks_again = _undo_asks_again_at(undo, record, now)
+    # What was taken is waited for, also when something else is called for by now: two requests
+    # about the same money, each unaware of the other, would only refuse each other.
+    if now < asks_again and (record.status is StepStatus.WAITING or not is_another):
+        return Wait(asks_again)
+    if is_another:
+        return _undo_anew(undo, request, record, now)
+    if _is_exhausted(undo, record, now):
+        return None
+    return _ask_undo(undo, request, _again(record, now))
+
+
+def _is_exhausted(undo: Undo, record: StepRecord, now: datetime) -> bool:
     if record.status is StepStatus.PUT_OFF:
-        delay = PUT_OFF_SECONDS if now < record.started_at + PUT_OFF_MAX else None
-    if delay is None:
-        return FlowEvent.UNDO_FAILED
-    if record.status is StepStatus.WAITING:
-        # A webhook needs longer than a blip, and a wake by some other fact is no reason to ask
-        # again.
-        asks_again = record.asked_at + timedelta(seconds=max(delay, undo.webhook_seconds))
-        if now < asks_again:
-            return Wait(asks_again)
-    elif just_called is not None:
-        # Half the bound is certain: money is held meanwhile, and the tries are few.
-        return Wait(now + timedelta(seconds=delay), jitter_seconds=delay / 2)
-    return Ask(act=undo.act, record=_again(record, now))
+        return now >= record.started_at + PUT_OFF_MAX
+    return undo.retry.delay_after(record.attempts) is None
+
+
+def _undo_asks_again_at(undo: Undo, record: StepRecord, now: datetime) -> datetime:
+    """A webhook needs longer than a blip, and a wake by some other fact is no reason to ask."""
+    if record.status not in {StepStatus.WAITING, StepStatus.SENT}:
+        return record.due or now
+    delay = undo.retry.delay_after(record.attempts) or 0.0
+    return record.asked_at + timedelta(seconds=max(delay, undo.webhook_seconds))
 
 
 def _is_told_of(record: StepRecord, payment: Payment) -> bool:
@@ -165,35 +283,44 @@ def _is_told_of(record: StepRecord, payment: Payment) -> bool:
     return record.status is StepStatus.WAITING and payment.funds.tells_of(str(reference))
 
 
-def _undo_anew(step: Step, undo: Undo, record: StepRecord, now: datetime) -> Decision:
+def _undo_anew(undo: Undo, request: Request, record: StepRecord, now: datetime) -> Ask | None:
     """Decide to undo once more: a void overtook the authorisation, a refund failed later.
 
     Asking again under the old key would only bring back the old answer.
     """
     if record.round >= ROUNDS_MAX:
-        return FlowEvent.UNDO_FAILED
+        return None
+    intent = replace(_intent(record.step, Direction.UNDO, now), round=record.round + 1)
+    return _ask_undo(undo, request, intent)
+
+
+def _ask(step: Step, payment: Payment, record: StepRecord) -> Ask:
+    request = step.request(payment)
     return Ask(
-        act=undo.act,
-        record=replace(_intent(step, Direction.UNDO, now), round=record.round + 1),
+        request=request,
+        record=replace(record, request=request.subject),
+        answered_by=record.started_at + timedelta(seconds=step.deadline_seconds),
+        has_undo=step.undo is not None,
     )
 
 
-def _ask(step: Step, record: StepRecord) -> Ask:
+def _ask_undo(undo: Undo, request: Request, record: StepRecord) -> Ask:
+    delay = timedelta(seconds=undo.retry.delay_after(record.attempts) or 0.0)
     return Ask(
-        act=step.act,
-        record=record,
-        on_rejected=step.on_rejected,
-        on_deadline=step.on_deadline(record),
+        request=request,
+        record=replace(record, request=request.subject),
+        answered_by=record.asked_at + max(delay, ELSEWHERE),
     )
 
 
-def _intent(step: Step, direction: Direction, now: datetime) -> StepRecord:
+def _intent(step: str, direction: Direction, now: datetime) -> StepRecord:
     return StepRecord(
-        step=step.name,
+        step=step,
         direction=direction,
         status=StepStatus.ASKED,
         round=1,
         attempts=1,
+        request=None,
         response={},
         started_at=now,
         asked_at=now,
@@ -208,4 +335,9 @@ def _again(record: StepRecord, now: datetime) -> StepRecord:
         attempts=record.attempts + has_left,
         started_at=record.started_at if record.attempts else now,
         asked_at=now,
+        due=None,
     )
+
+
+def _has(record: StepRecord | None, status: StepStatus) -> bool:
+    return record is not None and record.status is status

@@ -1,41 +1,27 @@
-"""What a saga is: named steps in order, each with its patience and with what undoes it."""
+"""What a saga is, as data: stages in order, each of steps with their patience and their undo.
 
-from collections.abc import Callable, Mapping
+A stage is a flow state; its steps run side by side, and the flow goes on when all have worked. A
+definition is pure: it says what to ask of whom, and what an answer means; who asks is the runner.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
 
-from app.domain.flow import FlowEvent, FlowState
+from app.domain.facts import Fact
+from app.domain.flow import FlowEvent, FlowState, next_state
 from app.domain.payment import Payment
-from app.domain.saga import StepRecord, StepStatus
-from app.services.ports import Gateways
+from app.domain.saga import Direction, Request, StepRecord
+
+Records = Mapping[tuple[str, Direction], StepRecord]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What an act is given: the payment as it stands, and the key that makes repeating it safe."""
+class DecidedBy(Enum):
+    """What a step waits for."""
 
-    payment: Payment
-    idempotency_key: str
-    gateways: Gateways
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What an act brought back.
-
-    Attributes:
-        status: ``WAITING`` if a webhook decides, ``DONE`` or ``REFUSED`` if the answer did.
-        event: Where the flow goes; None while waiting, and for an undo.
-        evidence: What the party said, for the timeline; JSON values.
-        payment_psp_reference: The payment's PSP reference, if the answer told it.
-    """
-
-    status: StepStatus
-    event: FlowEvent | None
-    evidence: Mapping[str, object]
-    payment_psp_reference: str | None = None
-
-
-Act = Callable[[Call], Outcome]
+    RESPONSE = "response"  #: the participant's answer is the outcome
+    WEBHOOK = "webhook"  #: the answer says that the request was taken; the PSP tells the outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,67 +51,150 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undo:
-    """What undoes a step.
+    """What undoes a step. It is registered before the step's first call.
 
     Attributes:
-        act: Asks for it. Runs at least once; the idempotency key makes that harmless.
+        request: What to ask. Asked at least once; the idempotency key makes that harmless.
+        decided_by: What its outcome waits for.
         is_needed: False if the step left nothing behind; the record is None if it never began.
         is_done: True once the evidence shows that nothing is left; checked before every call.
-        is_refused: True if the party refused for good: a person must look.
+        is_refused: True if the party refused this very request for good: a person must look.
         retry: The schedule of further calls, also when the webhook stays away.
+        after: Steps whose undo must be done first; others may go on side by side.
         webhook_seconds: How long a webhook is waited for at the least before the next call.
     """
 
-    act: Act
+    request: Callable[[Payment, Records], Request]
+    decided_by: DecidedBy
     is_needed: Callable[[Payment, StepRecord | None], bool]
     is_done: Callable[[Payment], bool]
-    is_refused: Callable[[Payment], bool]
+    is_refused: Callable[[Payment, StepRecord], bool]
     retry: RetryPolicy
+    after: frozenset[str] = frozenset()
     webhook_seconds: int = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One durable step; its name is the flow state in which it runs, and is stored.
+    """One durable step; its name is stored.
 
     Attributes:
-        act: Does the work. Runs at least once; the idempotency key makes that harmless.
+        request: What to ask. Asked at least once; the idempotency key makes that harmless.
+        decided_by: What its outcome waits for.
         evidence: The event that the payment's facts already prove, checked before every call and
             after every answer, so that a webhook that came first is not asked for again.
+        learns: What an answer, received at a time, tells of the money before the webhook comes.
         retry: When to call again after a failure.
         ask_again_seconds: How long a webhook may stay away before the same request is sent again;
             None to wait for it until the deadline.
         deadline_seconds: Total patience, from the step's first call.
-        on_rejected: Where the flow goes if the party refuses the request itself.
-        on_deadline: Where it goes when patience or calls are used up.
+        on_refused: Where the flow goes if the party says no.
+        on_rejected: Where it goes if the party can do nothing with the request.
+        on_unresolved: Where it goes when patience or calls are used up.
         undo: What undoes the step; None if it leaves nothing behind.
     """
 
-    name: FlowState
-    act: Act
+    name: str
+    request: Callable[[Payment], Request]
+    decided_by: DecidedBy
     evidence: Callable[[Payment], FlowEvent | None]
     retry: RetryPolicy
-    ask_again_seconds: int | None
     deadline_seconds: int
+    on_refused: FlowEvent
     on_rejected: FlowEvent
-    on_deadline: Callable[[StepRecord], FlowEvent]
-    undo: Undo | None
+    on_unresolved: Callable[[StepRecord], FlowEvent]
+    ask_again_seconds: int | None = None
+    learns: Callable[[Payment, Mapping[str, object], datetime], Fact | None] = lambda *_: None
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """The steps of one flow state: independent of each other, asked side by side.
+
+    Attributes:
+        state: The flow state.
+        steps: All must work for the flow to go on; the first that does not says where it goes.
+        on_done: Where it goes on, by the stage that comes next for this payment, or by ``fin``.
+        applies: Whether the payment needs this stage at all; it is passed over if not.
+        is_pivot: True for the point of no return: something is sold when its steps have worked, so
+            that no stage after it may end in ``declined``.
+    """
+
+    state: FlowState
+    steps: tuple[Step, ...]
+    on_done: Mapping[FlowState, FlowEvent]
+    applies: Callable[[Payment], bool] = lambda _: True
+    is_pivot: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saga:
-    """An ordered list of steps under one stored name and version."""
+    """Stages in order, under one stored name and version."""
 
     name: str
     version: int
-    steps: tuple[Step, ...]
+    stages: tuple[Stage, ...]
 
     def __post_init__(self) -> None:
-        """Refuse two steps with one name: progress would be ambiguous."""
+        """Refuse what could not run: see the messages."""
         names = [step.name for step in self.steps]
         if len(names) != len(set(names)):
-            raise ValueError(f"saga {self.name} repeats a step name")
+            raise ValueError(f"saga {self.name} repeats a step name: progress would be ambiguous")
+        is_past_the_pivot = False
+        for stage in self.stages:
+            for after, event in stage.on_done.items():
+                if next_state(stage.state, event) is not after:
+                    raise ValueError(f"{event} does not lead from {stage.state} to {after}")
+            for event in _ways_out(stage):
+                if is_past_the_pivot and next_state(stage.state, event) is FlowState.DECLINED:
+                    raise ValueError(f"{stage.state} comes after the pivot and may be declined")
+            is_past_the_pivot = is_past_the_pivot or stage.is_pivot
 
-    def step(self, name: str) -> Step:
-        """Return the step that runs in the flow state ``name``."""
-        return next(step for step in self.steps if step.name == name)
+    @property
+    def steps(self) -> Sequence[Step]:
+        """Every step, in the order of the stages."""
+        return [step for stage in self.stages for step in stage.steps]
+
+    def stage(self, state: FlowState) -> Stage:
+        """Return the stage of a flow state."""
+        return next(stage for stage in self.stages if stage.state is state)
+
+    def on_done(self, stage: Stage, payment: Payment) -> FlowEvent:
+        """Return the event by which the payment goes on from a stage that has worked."""
+        later = self.stages[self.stages.index(stage) + 1 :]
+        after = next((one.state for one in later if one.applies(payment)), FlowState.FIN)
+        return stage.on_done[after]
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """Every version of a saga that this release can run. New sagas begin under the newest."""
+
+    newest: Saga
+    older: tuple[Saga, ...] = ()
+
+    def __iter__(self) -> Iterator[Saga]:
+        """Yield the definitions, newest first."""
+        yield self.newest
+        yield from self.older
+
+    def version(self, version: int) -> Saga:
+        """Return the definition that an instance began under."""
+        return next(saga for saga in self if saga.version == version)
+
+    @property
+    def name(self) -> str:
+        """The saga's stored name."""
+        return self.newest.name
+
+    @property
+    def versions(self) -> list[int]:
+        """The versions that this release can run."""
+        return [saga.version for saga in self]
+
+
+def _ways_out(stage: Stage) -> Iterator[FlowEvent]:
+    for step in stage.steps:
+        yield step.on_refused
+        yield step.on_rejected

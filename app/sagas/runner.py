@@ -1,97 +1,45 @@
-"""Claim, run, advance: one saga at a time, one call at a time, no call inside a transaction.
+"""Runs sagas: makes the calls that the orchestrator wrote down, and brings the replies back.
 
-A turn of the loop is: plan (write the intent, commit), call, settle (write the result and the next
-intent, commit). A crash anywhere leaves either an intent without a result, which the next worker
-repeats under the same key when the lease is over, or a result with its next intent.
+One thread talks to the database, for all sagas of the process; the calls are made in others. While
+a transaction runs, replies gather; the next one settles them all. So sagas share commits the more,
+the busier the process is.
 """
 
+import logging
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Protocol, Self
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from queue import Empty, SimpleQueue
+from time import monotonic, sleep
 from uuid import UUID
 
 from app import failpoints
-from app.clock import Clock
-from app.domain.flow import REST_STATES, FlowEvent
-from app.domain.funds import Fact, FactKind
-from app.domain.identifiers import step_key
-from app.domain.payment import Change, EventKind, Payment
-from app.domain.saga import Claim, Direction, StepRecord, StepStatus
-from app.errors import GatewayError, GatewayNotAsked, GatewayRejected, IllegalTransition
-from app.sagas.decisions import Ask, Wait, decide
-from app.sagas.definition import Call, Outcome, Saga
-from app.services.ports import Gateways, SagaRepository, UnitOfWork
+from app.domain.saga import Reply
+from app.errors import GatewayError, GatewayUnavailable, StoreUnavailable
+from app.sagas.orchestrator import Advance, Call, Called, Orchestrator, Turn
+from app.services.ports import Participants
 
+#: How long the runner stays away from a store that failed.
+PAUSE_AFTER_ERROR_SECONDS = 1.0
 
-class RunnerSagas(SagaRepository, Protocol):
-    """The sagas' progress, as the runner writes it."""
+#: How long a reply waits for a payment that somebody else has locked.
+BUSY_SECONDS = 0.05
 
-    def claim_due(
-        self,
-        *,
-        as_of: datetime,
-        now: datetime,
-        lease_until: datetime,
-        owner: str,
-        payment_id: UUID | None,
-    ) -> tuple[Claim, Payment] | None:
-        """Claim the saga that has been due longest, and lock its payment; None if none is free.
+#: Steps that may stand side by side in one saga: so many threads more than sagas.
+SIDE_BY_SIDE = 2
 
-        Due is what is due at ``as_of``; free is what nobody holds a lease on ``now``.
-        Skips rows that others hold, so that it never waits and never deadlocks.
-        """
-        ...
-
-    def renew(self, claim: Claim, *, lease_until: datetime) -> Claim | None:
-        """Lock the saga and renew the claim; None if somebody else has moved it since."""
-        ...
-
-    def release(self, claim: Claim, payment: Payment, *, due: datetime) -> None:
-        """Give up the claim; the saga waits and is due again at ``due``."""
-        ...
-
-    def hold(self, claim: Claim, payment: Payment) -> None:
-        """Keep the claim while the saga's current step becomes the payment's state."""
-        ...
-
-    def steps(self, payment_id: UUID) -> list[StepRecord]:
-        """Return the step records of the payment's saga."""
-        ...
-
-    def put_step(self, saga_id: UUID, record: StepRecord, key: str, *, now: datetime) -> None:
-        """Insert or update one step record."""
-        ...
-
-
-class RunnerUnitOfWork(UnitOfWork, Protocol):
-    """A unit of work that can also run sagas."""
-
-    @property
-    def sagas(self) -> RunnerSagas:
-        """The sagas inside this transaction."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """A call whose intent is on disk."""
-
-    claim: Claim
-    payment: Payment
-    ask: Ask
-    key: str
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """What became of one turn.
+    """What became of one saga.
 
     Attributes:
-        has_run: False if no saga was due.
+        has_run: False if it was not due.
         is_party_away: True if an outside service could not be reached or gave no answer.
     """
 
@@ -100,40 +48,32 @@ class Ran:
 
 
 class SagaRunner:
-    """Runs due sagas, one after the other. Thread-safe; any number may run, on any hosts."""
+    """Runs due sagas. Any number may run, in processes or on hosts."""
 
     def __init__(
         self,
-        saga: Saga,
+        orchestrator: Orchestrator,
+        participants: Participants,
         *,
-        gateways: Gateways,
-        unit_of_work: Callable[[], RunnerUnitOfWork],
-        clock: Clock,
-        owner: str,
-        lease_seconds: int,
-        jitter: Callable[[float], float] | None = None,
+        sagas_max: int = 1,
+        poll_seconds: float = 0.2,
     ) -> None:
-        """Wire the runner.
+        """Wire the runner; no thread is started yet.
 
         Args:
-            saga: The definition; instances of another version are left to workers that know it.
-            gateways: The outside services.
-            unit_of_work: Opens a transaction.
-            clock: Decides what is due.
-            owner: Names this worker in the claims.
-            lease_seconds: Longer than any single call may take.
-            jitter: Draws a wait below a bound; evenly distributed unless a test says otherwise.
+            orchestrator: Decides.
+            participants: Carry the commands out.
+            sagas_max: Sagas whose calls are made at once.
+            poll_seconds: The longest that an idle ``run_until`` goes without looking for work.
         """
-        self._saga = saga
-        self._gateways = gateways
-        self._unit_of_work = unit_of_work
-        self._clock = clock
-        self._owner = owner
-        self._lease = timedelta(seconds=lease_seconds)
-        self._jitter = jitter or (lambda bound: random.uniform(0, bound))  # noqa: S311
+        self._orchestrator = orchestrator
+        self._participants = participants
+        self._sagas_max = sagas_max
+        self._poll_seconds = poll_seconds
+        self._returned: SimpleQueue[Called | None] = SimpleQueue()
 
     def run_next(self, payment_id: UUID | None = None, *, as_of: datetime | None = None) -> bool:
-        """Take the saga that is due longest as far as it goes without waiting.
+        """Take the saga that is due longest as far as it goes without waiting, in this thread.
 
         Args:
             payment_id: Only this payment's saga; any if None.
@@ -147,146 +87,130 @@ class SagaRunner:
 
     def run(self, payment_id: UUID | None = None, *, as_of: datetime | None = None) -> Ran:
         """Do as ``run_next`` does, and tell how it went."""
-        failed = False
-        plan, has_claimed = self._claim(payment_id, as_of)
-        while plan is not None:
-            failpoints.hit("saga.before_effect")
-            try:
-                call = Call(payment=plan.payment, idempotency_key=plan.key, gateways=self._gateways)
-                outcome: Outcome | GatewayError = plan.ask.act(call)
-            except GatewayError as error:
-                outcome = error
-                failed = failed or error.retryable
-            failpoints.hit("saga.after_effect")
-            plan = self._settle(plan, outcome)
+        is_away = False
+        advance = self._orchestrator.advance(claims_max=1, payment_id=payment_id, as_of=as_of)
+        has_run = advance.claimed > 0
+        while advance.turns or advance.unsettled:
+            called = advance.unsettled + [self._call_all(turn) for turn in advance.turns]
+            if advance.unsettled:
+                sleep(BUSY_SECONDS)
+            is_away = is_away or any(
+                isinstance(reply, GatewayError) and reply.retryable
+                for one in called
+                for reply in one.replies
+            )
+            advance = self._orchestrator.advance(called)
             failpoints.hit("saga.after_commit")
-        return Ran(has_run=has_claimed, is_party_away=failed)
+        return Ran(has_run=has_run, is_party_away=is_away)
 
-    def _claim(self, payment_id: UUID | None, as_of: datetime | None) -> tuple[_Plan | None, bool]:
-        now = self._clock.now()
-        looks_from = as_of or now
-        with self._unit_of_work() as uow:
-            claimed = uow.sagas.claim_due(
-                as_of=looks_from,
-                now=now,
-                lease_until=now + self._lease,
-                owner=self._owner,
-                payment_id=payment_id,
+    def wake(self) -> None:
+        """Let ``run_until`` look for work now."""
+        self._returned.put(None)
+
+    def run_until(self, stopping: threading.Event, *, stop_seconds: float) -> None:
+        """Run due sagas until told to stop, then let the calls under way end.
+
+        Args:
+            stopping: Set and followed by ``wake`` to stop.
+            stop_seconds: How long calls under way are waited for. One that takes longer is repeated
+                by the next worker when its lease is over, under the same idempotency key.
+        """
+        pool = ThreadPoolExecutor(self._sagas_max * SIDE_BY_SIDE, thread_name_prefix="call")
+        under_way = 0
+        is_idle = False
+        called: list[Called] = []
+        ends_at = float("inf")
+        try:
+            while monotonic() < ends_at:
+                called += self._gather(is_idle=is_idle)
+                is_stopping = stopping.is_set()
+                if is_stopping:
+                    ends_at = min(ends_at, monotonic() + stop_seconds)
+                free = 0 if is_stopping else self._sagas_max - under_way
+                advance = self._advance(called, free, stopping)
+                if advance is None:
+                    continue
+                under_way += len(advance.turns) + len(advance.unsettled) - len(called)
+                called = advance.unsettled
+                for turn in advance.turns:
+                    _begin(turn, pool, self._call, self._returned)
+                if is_stopping and not under_way:
+                    return
+                is_idle = not called and advance.claimed < max(free, 1)
+                if called:
+                    sleep(BUSY_SECONDS)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _advance(
+        self, called: Sequence[Called], free: int, stopping: threading.Event
+    ) -> Advance | None:
+        """Return what the next transaction came to; None if the store is away."""
+        if not called and not free:
+            return Advance(turns=[], unsettled=[])
+        try:
+            advance = self._orchestrator.advance(
+                called, claims_max=free, goes_on=not stopping.is_set()
             )
-            if claimed is None:
-                return None, False
-            claim, payment = claimed
-            change = Change(payment=payment, at=now, cause=f"saga:{payment.state}")
-            plan = self._go_on(uow, claim, change, looks_from=looks_from)
-            uow.commit()
-        return plan, True
+        except StoreUnavailable as error:
+            _log.warning("the store is away; work waits for it", extra={"why": str(error)})
+            stopping.wait(PAUSE_AFTER_ERROR_SECONDS)
+            return None
+        except Exception:  # noqa: BLE001  # the thread must outlive its work
+            _log.exception("work failed; it will be due again")
+            stopping.wait(PAUSE_AFTER_ERROR_SECONDS)
+            return Advance(turns=[], unsettled=[])
+        if called:
+            failpoints.hit("saga.after_commit")
+        return advance
 
-    def _settle(self, plan: _Plan, outcome: Outcome | GatewayError) -> _Plan | None:
-        now = self._clock.now()
-        with self._unit_of_work() as uow:
-            payment = uow.payments.get_for_update(plan.payment.payment_id)
-            change = Change(payment=payment, at=now, cause=f"saga:{plan.ask.record.step}")
-            _keep_evidence(change, plan, outcome)
-            claim = uow.sagas.renew(plan.claim, lease_until=now + self._lease)
-            if claim is None:
-                # A webhook or another worker moved the saga: our answer is evidence, nothing more.
-                uow.payments.save(change)
-                uow.commit()
-                return None
-            record, event = _result(plan, outcome)
-            uow.sagas.put_step(claim.saga_id, record, plan.key, now=now)
-            if event is not None:
-                self._move(change, event)
-            just_called = record if event is None else None
-            following = self._go_on(uow, claim, change, looks_from=now, just_called=just_called)
-            uow.commit()
-        return following
+    def _gather(self, *, is_idle: bool) -> list[Called]:
+        """Return the replies that have come; wait for one, or for the next look, if idle."""
+        returned: list[Called | None] = []
+        try:
+            if is_idle:
+                pause_seconds = self._poll_seconds * random.uniform(0.5, 1.0)  # noqa: S311
+                returned.append(self._returned.get(timeout=pause_seconds))
+            while True:
+                returned.append(self._returned.get_nowait())
+        except Empty:
+            return [called for called in returned if called is not None]
 
-    def _go_on(
-        self,
-        uow: RunnerUnitOfWork,
-        claim: Claim,
-        change: Change,
-        *,
-        looks_from: datetime,
-        just_called: StepRecord | None = None,
-    ) -> _Plan | None:
-        """Decide until a call is needed, a wait begins or the payment rests; write it down."""
-        records = {
-            (record.step, record.direction): record for record in uow.sagas.steps(claim.payment_id)
-        }
-        while change.payment.state not in REST_STATES:
-            decision = decide(
-                self._saga, change.payment, records, now=looks_from, just_called=just_called
-            )
-            match decision:
-                case Ask():
-                    return self._intend(uow, claim, change, decision)
-                case Wait():
-                    cut = timedelta(seconds=self._jitter(decision.jitter_seconds))
-                    due = decision.due - cut
-                    uow.payments.save(change)
-                    uow.sagas.release(claim, change.payment, due=due)
-                    return None
-                case event:
-                    self._move(change, event)
-                    looks_from, just_called = change.at, None
-        uow.payments.save(change)
-        uow.sagas.follow(change.payment, now=change.at)
-        return None
+    def _call_all(self, turn: Turn) -> Called:
+        return Called(turn=turn, replies=tuple(map(self._call, turn.calls)))
 
-    def _intend(self, uow: RunnerUnitOfWork, claim: Claim, change: Change, ask: Ask) -> _Plan:
-        is_first = ask.record.started_at == ask.record.asked_at
-        record = replace(ask.record, asked_at=change.at)
-        if is_first:
-            record = replace(record, started_at=change.at)
-        key = step_key(claim.saga_id, record.step, record.direction, record.round)
-        uow.payments.save(change)
-        uow.sagas.hold(claim, change.payment)
-        uow.sagas.put_step(claim.saga_id, record, key, now=change.at)
-        return _Plan(claim=claim, payment=change.payment, ask=replace(ask, record=record), key=key)
-
-    @staticmethod
-    def _move(change: Change, event: FlowEvent) -> None:
-        """Move by an event that the saga's definition chose: a missing row is a bug in it."""
-        before = change.payment.state
-        if not change.move(event):
-            raise IllegalTransition(before, event)
+    def _call(self, call: Call) -> Reply | GatewayError:
+        failpoints.hit("saga.before_effect")
+        command = call.command
+        try:
+            reply: Reply | GatewayError = self._participants[command.service_id].handle(command)
+        except GatewayError as error:
+            reply = error
+        except Exception as error:  # noqa: BLE001  # a mistake of ours must not end in the middle
+            _log.exception("a call failed in a way that nobody knows")
+            reply = GatewayUnavailable(f"{command.service_id}: {type(error).__name__}")
+        failpoints.hit("saga.after_effect")
+        return reply
 
 
-def _result(plan: _Plan, outcome: Outcome | GatewayError) -> tuple[StepRecord, FlowEvent | None]:
-    """Return what the call made of its step record, and where the answer alone sends the flow."""
-    record = plan.ask.record
-    if isinstance(outcome, Outcome):
-        return replace(record, status=outcome.status, response=outcome.evidence), outcome.event
-    if isinstance(outcome, GatewayNotAsked):
-        return replace(record, status=StepStatus.PUT_OFF), None
-    if not isinstance(outcome, GatewayRejected) or record.direction is Direction.UNDO:
-        return record, None
-    if record.attempts == 1:
-        return replace(record, status=StepStatus.REFUSED), plan.ask.on_rejected
-    # An earlier call of this step stayed without answer, and may have done what this one may not.
-    return record, plan.ask.on_deadline
+def _begin(
+    turn: Turn,
+    pool: ThreadPoolExecutor,
+    call: Callable[[Call], Reply | GatewayError],
+    returned: SimpleQueue[Called | None],
+) -> None:
+    """Make a turn's calls side by side; whichever ends last brings the turn back."""
+    replies: dict[int, Reply | GatewayError] = {}
+    lock = threading.Lock()
 
+    def make(number: int) -> None:
+        reply = call(turn.calls[number])
+        with lock:
+            replies[number] = reply
+            is_last = len(replies) == len(turn.calls)
+        if is_last:
+            in_order = tuple(replies[number] for number in range(len(turn.calls)))
+            returned.put(Called(turn=turn, replies=in_order))
 
-def _keep_evidence(change: Change, plan: _Plan, outcome: Outcome | GatewayError) -> None:
-    record = plan.ask.record
-    data: dict[str, object] = {
-        "step": record.step,
-        "direction": record.direction,
-        "attempt": record.attempts,
-    }
-    if isinstance(outcome, GatewayError):
-        data |= {"error": outcome.code, "detail": str(outcome)}
-        change.add(EventKind.STEP_FAILED, data)
-        return
-    data |= {"status": outcome.status, "answer": dict(outcome.evidence)}
-    change.add(EventKind.STEP_ANSWERED, data)
-    if outcome.payment_psp_reference:
-        pending = Fact(
-            kind=FactKind.PENDING,
-            reference=outcome.payment_psp_reference,
-            amount_minor=change.payment.amount.amount_minor,
-            occurred_at=change.at,
-        )
-        change.record_fact(pending, payment_psp_reference=outcome.payment_psp_reference)
+    for number in range(len(turn.calls)):
+        pool.submit(make, number)

@@ -1,6 +1,6 @@
 """What the use cases and the saga need from the outside, as Protocols that they own."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -9,6 +9,7 @@ from uuid import UUID
 
 from app.domain.money import Money
 from app.domain.payment import Change, Payment
+from app.domain.saga import Command, Received, Reply, Response, StepRecord
 
 
 class NewId(Protocol):
@@ -127,6 +128,105 @@ class BreakRepository(Protocol):
         ...
 
 
+class Participant(Protocol):
+    """A service that carries out commands: the PSP, the booking service, the mail server.
+
+    The same idempotency key never acts twice there.
+    """
+
+    def handle(self, command: Command) -> Reply:
+        """Carry out a command, and return what the service says.
+
+        Raises:
+            GatewayRejected: The service can do nothing with it; nothing happened there.
+            GatewayNotAsked: No request left for it; nothing happened there.
+            GatewayUnavailable, GatewayTimeout: What happened there is not known.
+        """
+        ...
+
+
+#: The participants that this process can ask itself, by their ``service_id``.
+Participants = Mapping[str, Participant]
+
+
+class Transport(Protocol):
+    """Carries commands to participants and their responses back, inside a transaction.
+
+    Delivery is at least once in both directions: a command has one ``message_id`` and one
+    idempotency key on every delivery, and a participant acts once under it.
+    """
+
+    def send(self, intent: StepRecord, command: Command, *, offered_until: datetime | None) -> None:
+        """Queue the command of an intent; the same command again changes only its offer.
+
+        Args:
+            intent: The decision that it carries out.
+            command: The message.
+            offered_until: Until when a participant elsewhere may take it; None if the sender
+                carries it out itself.
+        """
+        ...
+
+    def withdraw(self, saga_id: UUID) -> None:
+        """Offer the saga's commands to act no longer: it goes another way."""
+        ...
+
+    def receive(
+        self, saga_ids: Collection[UUID], *, now: datetime
+    ) -> Mapping[UUID, Sequence[Received]]:
+        """Return, and mark as applied, what participants elsewhere answered to these sagas."""
+        ...
+
+    def keep(self, response: Response) -> None:
+        """Keep a response that the sender brought back itself, and is applying."""
+        ...
+
+    def take(
+        self,
+        service_id: str,
+        merchant_account: str,
+        *,
+        taken_by: str,
+        limit: int,
+        now: datetime,
+        taken_until: datetime,
+    ) -> Sequence[Command]:
+        """Hand out what is offered to a participant elsewhere, oldest first.
+
+        What it does not answer until ``taken_until`` is handed out again.
+        """
+        ...
+
+    def answer(self, response: Response) -> bool:
+        """Keep the response of a participant elsewhere, and wake its saga.
+
+        Returns:
+            False if the saga has gone another way: the response is kept, and changes nothing.
+        """
+        ...
+
+    def command(self, message_id: UUID) -> tuple[Command, Response | None] | None:
+        """Return a command and its latest response; None if there is no such command.
+
+        The command's saga is locked until the transaction ends.
+        """
+        ...
+
+
+class ReviewRepository(Protocol):
+    """The payments that wait for a person."""
+
+    def open(self, payment: Payment, *, step: str | None, now: datetime) -> None:
+        """Put a payment that came to ``manual_review`` on a person's desk.
+
+        Args:
+            payment: As it stands; its reason says why.
+            step: The step whose undo failed, if one did.
+            now: Aware UTC.
+        """
+        ...
+
+
 class UnitOfWork(Protocol):
     """One database transaction. Leaving the block without ``commit`` rolls back."""
 
@@ -148,6 +248,16 @@ class UnitOfWork(Protocol):
     @property
     def breaks(self) -> BreakRepository:
         """The breaks inside this transaction."""
+        ...
+
+    @property
+    def reviews(self) -> ReviewRepository:
+        """The reviews inside this transaction."""
+        ...
+
+    @property
+    def transport(self) -> Transport:
+        """The messages inside this transaction."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -174,94 +284,3 @@ class UnitOfWorkFactory(Protocol):
             StoreUnavailable: On entering, or inside: Postgres can't be reached or written.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PspAnswer:
-    """What the PSP answered to a request. The webhook decides the outcome, not this.
-
-    Attributes:
-        psp_reference: Of the payment (authorise) or of the modification (all others).
-        result: The PSP's word: ``Authorised``, ``Refused``, ``received``.
-    """
-
-    psp_reference: str
-    result: str
-
-
-class PspGateway(Protocol):
-    """The payment service provider.
-
-    Every method may raise ``GatewayRejected`` (nothing happened there), ``GatewayUnavailable`` or
-    ``GatewayTimeout`` (the outcome is unknown). The same key never acts twice.
-    """
-
-    def authorise(self, payment: Payment, *, idempotency_key: str) -> PspAnswer:
-        """Ask for an authorisation of the payment's amount."""
-        ...
-
-    def capture(self, payment: Payment, amount: Money, *, idempotency_key: str) -> PspAnswer:
-        """Ask for a capture."""
-        ...
-
-    def cancel(self, payment: Payment, *, idempotency_key: str) -> PspAnswer:
-        """Ask to release the hold, by the PSP's reference, else by ours."""
-        ...
-
-    def refund(self, payment: Payment, amount: Money, *, idempotency_key: str) -> PspAnswer:
-        """Ask to give back a captured amount."""
-        ...
-
-    def reverse(self, payment: Payment, *, idempotency_key: str) -> PspAnswer:
-        """Ask to cancel or refund the full amount, when it is unknown which of the two it takes."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """A yes or no that an outside service gave at once."""
-
-    is_yes: bool
-    evidence: Mapping[str, object]
-
-
-class BookingGateway(Protocol):
-    """The booking service. Raises as ``PspGateway`` does."""
-
-    def confirm(self, payment: Payment, *, idempotency_key: str) -> Verdict:
-        """Ask to confirm the payment's booking."""
-        ...
-
-    def cancel(self, payment: Payment, *, idempotency_key: str) -> Verdict:
-        """Ask to cancel the booking, whether or not it was confirmed."""
-        ...
-
-
-class FraudGateway(Protocol):
-    """The fraud check. Raises as ``PspGateway`` does."""
-
-    def check(self, payment: Payment, *, idempotency_key: str) -> Verdict:
-        """Ask whether the payment may go on."""
-        ...
-
-
-class MailGateway(Protocol):
-    """The mail server. Raises as ``PspGateway`` does."""
-
-    def send_confirmation(self, payment: Payment) -> Verdict:
-        """Send the booking confirmation.
-
-        The Message-ID follows from the payment, so that a mail sent twice (a crash between the
-        server's answer and our commit) can be told from two mails.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gateways:
-    """The outside services that the saga's steps call."""
-
-    psp: PspGateway
-    booking: BookingGateway
-    fraud: FraudGateway
-    mail: MailGateway

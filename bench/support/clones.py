@@ -75,7 +75,7 @@ def _start(container: Container) -> object:
     )
     if started.payment is None:
         raise SystemExit("the payment was not started")
-    beside = replace(container, outside=FakeOutside().gateways())
+    beside = replace(container, outside=FakeOutside().participants())
     beside.runner.run_next(started.payment.payment_id)
     beside.close()
     return started.payment.payment_id

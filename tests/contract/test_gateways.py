@@ -30,7 +30,7 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def real_gateways(simulator: Simulator) -> Iterator[Gateways]:
-    gateways = simulator.gateways()
+    gateways = simulator.participants()
     yield gateways
     hang_up(gateways)
 

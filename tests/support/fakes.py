@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app.domain.money import Money
-from app.domain.payment import Payment
+from app.domain.saga import Command, Reply
 from app.errors import GatewayError
-from app.services.ports import Gateways, PspAnswer, Verdict
+from app.services.ports import Participants
 
 Hook = Callable[[], None]
 
@@ -47,29 +46,18 @@ class FakePsp(FakeParty):
 
     result = "Authorised"
 
-    def authorise(self, payment: Payment, *, idempotency_key: str) -> PspAnswer:
-        self.act("authorise", idempotency_key)
-        return PspAnswer(psp_reference="8816178914079738", result=self.result)
-
-    def capture(self, payment: Payment, amount: Money, *, idempotency_key: str) -> PspAnswer:
-        return self._received("capture", idempotency_key)
-
-    def cancel(self, payment: Payment, *, idempotency_key: str) -> PspAnswer:
-        return self._received("cancel", idempotency_key)
-
-    def refund(self, payment: Payment, amount: Money, *, idempotency_key: str) -> PspAnswer:
-        return self._received("refund", idempotency_key)
-
-    def reverse(self, payment: Payment, *, idempotency_key: str) -> PspAnswer:
-        return self._received("reverse", idempotency_key)
-
-    def _received(self, what: str, key: str) -> PspAnswer:
-        """Every request has a reference of its own; its repetition brings the same one back."""
-        self.act(what, key)
+    def handle(self, command: Command) -> Reply:
+        what = command.operation
+        self.act(what, command.idempotency_key)
+        if what == "authorise":
+            data = {"psp_reference": "8816178914079738", "result": self.result}
+            return Reply(success=True, data=data)
+        # Every request has a reference of its own; its repetition brings the same one back.
         requests = [known for known, effect in self.effects.items() if effect == what]
-        number = requests.index(key) + 1
+        number = requests.index(command.idempotency_key) + 1
         suffix = str(number) if number > 1 else ""
-        return PspAnswer(psp_reference=f"MOD{what.upper()}{suffix}", result="received")
+        data = {"psp_reference": f"MOD{what.upper()}{suffix}", "result": "received"}
+        return Reply(success=True, data=data)
 
 
 class FakeBooking(FakeParty):
@@ -77,13 +65,11 @@ class FakeBooking(FakeParty):
 
     says_yes = True
 
-    def confirm(self, payment: Payment, *, idempotency_key: str) -> Verdict:
-        self.act("confirm", idempotency_key)
-        return Verdict(is_yes=self.says_yes, evidence={"status": "answered"})
-
-    def cancel(self, payment: Payment, *, idempotency_key: str) -> Verdict:
-        self.act("cancel", idempotency_key)
-        return Verdict(is_yes=True, evidence={"status": "cancelled"})
+    def handle(self, command: Command) -> Reply:
+        self.act(command.operation, command.idempotency_key)
+        if command.operation == "cancel":
+            return Reply(success=True, data={"status": "cancelled"})
+        return Reply(success=self.says_yes, data={"status": "answered"})
 
 
 class FakeFraud(FakeParty):
@@ -91,9 +77,9 @@ class FakeFraud(FakeParty):
 
     says_yes = True
 
-    def check(self, payment: Payment, *, idempotency_key: str) -> Verdict:
-        self.act("check", idempotency_key)
-        return Verdict(is_yes=self.says_yes, evidence={"decision": "answered"})
+    def handle(self, command: Command) -> Reply:
+        self.act("check", command.idempotency_key)
+        return Reply(success=self.says_yes, data={"decision": "answered"})
 
 
 class FakeMail(FakeParty):
@@ -101,9 +87,10 @@ class FakeMail(FakeParty):
 
     says_yes = True
 
-    def send_confirmation(self, payment: Payment) -> Verdict:
-        self.act("send", f"{payment.payment_id}")
-        return Verdict(is_yes=self.says_yes, evidence={"message_id": f"<{payment.payment_id}>"})
+    def handle(self, command: Command) -> Reply:
+        payment_id = str(command.data["payment_id"])
+        self.act("send", payment_id)
+        return Reply(success=self.says_yes, data={"message_id": f"<{payment_id}>"})
 
 
 @dataclass
@@ -113,7 +100,14 @@ class FakeOutside:
     psp: FakePsp = field(default_factory=FakePsp)
     booking: FakeBooking = field(default_factory=FakeBooking)
     fraud: FakeFraud = field(default_factory=FakeFraud)
+    fraud_rules: FakeFraud = field(default_factory=FakeFraud)
     mail: FakeMail = field(default_factory=FakeMail)
 
-    def gateways(self) -> Gateways:
-        return Gateways(psp=self.psp, booking=self.booking, fraud=self.fraud, mail=self.mail)
+    def participants(self) -> Participants:
+        return {
+            "psp": self.psp,
+            "booking": self.booking,
+            "fraud": self.fraud,
+            "fraud_rules": self.fraud_rules,
+            "mail": self.mail,
+        }

@@ -188,7 +188,7 @@ class Service:
     def sweep(self) -> Sweep:
         """Return a sweep over this service."""
         return Sweep(
-            saga=self.container.saga,
+            definitions=self.container.definitions,
             unit_of_work=self.container.unit_of_work,
             runner=self.container.runner,
             drain_next=self.container.drain.run_next,

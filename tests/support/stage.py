@@ -1,11 +1,11 @@
-"""Gateways for a contract suite: the fakes, or the real ones in front of the simulator."""
+"""Participants for a contract suite: the fakes, or the real ones in front of the simulator."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from app.domain.payment import Payment
-from app.services.ports import Gateways
+from app.services.ports import Participants
 from tests.support.fakes import FakeOutside, FakeParty
 from tests.support.simulator import Simulator
 
@@ -19,7 +19,7 @@ class Stage:
         effects: Counts a payment's effects of one kind.
     """
 
-    gateways: Gateways
+    participants: Participants
     prepare: Callable[[Payment], None]
     effects: Callable[[Payment, str], int]
 
@@ -43,10 +43,10 @@ def fake_stage() -> Stage:
             party = outside.mail
         return list(party.effects.values()).count(name)
 
-    return Stage(outside.gateways(), prepare, effects)
+    return Stage(outside.participants(), prepare, effects)
 
 
-def real_stage(simulator: Simulator, gateways: Gateways) -> Stage:
+def real_stage(simulator: Simulator, participants: Participants) -> Stage:
     def effects(payment: Payment, what: str) -> int:
         books = simulator.books()
         mine = [
@@ -70,4 +70,4 @@ def real_stage(simulator: Simulator, gateways: Gateways) -> Stage:
         }
         return int(found[what])
 
-    return Stage(gateways, lambda _: None, effects)
+    return Stage(participants, lambda _: None, effects)

@@ -29,7 +29,7 @@ def a_call(outside: FakeOutside, *facts: Fact, capture: CaptureMode = CaptureMod
     return Call(
         payment=a_payment(facts=facts, capture=capture),
         idempotency_key="key-1",
-        gateways=outside.gateways(),
+        gateways=outside.participants(),
     )
 
 
