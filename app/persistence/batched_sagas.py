@@ -145,9 +145,10 @@ class BatchedSagas(SqlSagas):
 
     def put_off(self, claim: Claim, *, due: datetime) -> None:
         """Give up a claim whose saga can't be moved just now; at once."""
+        saga = saga_instances.c
         self._connection.execute(
             update(saga_instances)
-            .where(saga_instances.c.saga_id == claim.saga_id)
+            .where(saga.saga_id == claim.saga_id, saga.version == claim.version)
             .values(due=due, owner=None, lease_until=None)
         )
 

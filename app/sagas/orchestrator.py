@@ -9,16 +9,15 @@ with its next intent.
 import logging
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol, Self
+from typing import Any
 from uuid import UUID
 
 from app.clock import Clock
 from app.domain.flow import REST_STATES, FlowEvent, FlowState
 from app.domain.identifiers import message_id, step_key
-from app.domain.payment import Change, EventKind, Payment
+from app.domain.payment import Change, EventKind
 from app.domain.saga import (
     Claim,
     Command,
@@ -32,98 +31,13 @@ from app.domain.saga import (
 from app.errors import GatewayError, IllegalTransition, StoreUnavailable
 from app.sagas.decisions import Ask, Wait, after_call, decide, undos_needed
 from app.sagas.definition import Definitions, Saga
-from app.services.ports import NewId, PaymentRepository, SagaRepository, UnitOfWork
+from app.sagas.ports import Batch, StoredRecords
+from app.services.ports import NewId
 
 #: How long a saga that can't be moved, through a mistake of ours, is left alone.
 FAILED_WAIT = timedelta(minutes=1)
 
-#: A payment as it is stored.
-Row = Mapping[str, Any]
-
-_Records = dict[tuple[str, Direction], StepRecord]
-
 _log = logging.getLogger(__name__)
-
-
-class BatchSagas(SagaRepository, Protocol):
-    """The sagas of a batch, as the orchestrator moves them."""
-
-    def claim_due(
-        self,
-        versions: Collection[int],
-        *,
-        limit: int,
-        as_of: datetime,
-        now: datetime,
-        lease_until: datetime,
-        owner: str,
-        payment_id: UUID | None,
-    ) -> Sequence[tuple[Claim, Any]]:
-        """Claim the sagas that have been due longest, and lock their payments, waiting never.
-
-        Due is what is due at ``as_of``; free is what nobody holds a lease on ``now``.
-        """
-        ...
-
-    def renew(self, claims: Sequence[Claim], *, lease_until: datetime) -> Mapping[UUID, Claim]:
-        """Renew claims; those that somebody else has moved meanwhile are missing."""
-        ...
-
-    def records(self, saga_ids: Collection[UUID]) -> Mapping[UUID, _Records]:
-        """Return the step records of sagas."""
-        ...
-
-    def put_step(self, saga_id: UUID, record: StepRecord) -> None:
-        """Write a step record."""
-        ...
-
-    def hold(self, claim: Claim, payment: Payment) -> None:
-        """Keep the claim while the saga's current step becomes the payment's state."""
-        ...
-
-    def release(self, claim: Claim, payment: Payment, *, due: datetime) -> None:
-        """Give up the claim; the saga waits and is due again at ``due``."""
-        ...
-
-    def put_off(self, claim: Claim, *, due: datetime) -> None:
-        """Give up a claim whose saga can't be moved just now."""
-        ...
-
-
-class BatchPayments(PaymentRepository, Protocol):
-    """The payments of a batch."""
-
-    def lock(self, payment_ids: Collection[UUID]) -> Mapping[UUID, Payment]:
-        """Load and lock payments; those that somebody else keeps locked are missing."""
-        ...
-
-    def take_over(self, row: Any) -> Payment:  # noqa: ANN401  # a row of the store's
-        """Return the payment of a row that was claimed."""
-        ...
-
-
-class Batch(UnitOfWork, Protocol):
-    """One transaction over many sagas."""
-
-    @property
-    def payments(self) -> BatchPayments:
-        """The payments inside this transaction."""
-        ...
-
-    @property
-    def sagas(self) -> BatchSagas:
-        """The sagas inside this transaction."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def attempt(self) -> AbstractContextManager[None]:
-        """Take back what a block wrote if it raises."""
-        ...
-
-    def write(self, *, now: datetime) -> None:
-        """Write everything that was kept so far."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +92,7 @@ class _Moving:
     saga: Saga
     claim: Claim
     change: Change
-    records: _Records
+    records: StoredRecords
 
 
 class Orchestrator:
@@ -298,8 +212,9 @@ class Orchestrator:
         error: Exception,
         now: datetime,
     ) -> None:
-        claims = [one.turn.claim for one in called] + list(claimed)
-        for claim in claims:
+        # What was claimed in vain is as it was before.
+        unclaimed = [replace(claim, version=claim.version - 1) for claim in claimed]
+        for claim in [one.turn.claim for one in called] + unclaimed:
             about = {"saga_id": str(claim.saga_id), "payment_id": str(claim.payment_id)}
             _log.error("saga not moved; it is left alone for a while", exc_info=error, extra=about)
             batch.sagas.put_off(claim, due=now + FAILED_WAIT)
@@ -356,7 +271,9 @@ class Orchestrator:
             turn = self._go_on(batch, moving, looks_from=looks_from)
             advance.turns += [turn] if turn else []
 
-    def _moving(self, claim: Claim, change: Change, records: Mapping[UUID, _Records]) -> _Moving:
+    def _moving(
+        self, claim: Claim, change: Change, records: Mapping[UUID, StoredRecords]
+    ) -> _Moving:
         saga = self._definitions.version(claim.definition_version)
         return _Moving(saga=saga, claim=claim, change=change, records=records[claim.saga_id])
 
