@@ -15,22 +15,11 @@ from typing import Any
 from uuid import UUID
 
 from app.clock import Clock
-from app.domain.flow import REST_STATES, FlowEvent, FlowState
-from app.domain.identifiers import message_id, step_key
-from app.domain.payment import Change, EventKind
-from app.domain.saga import (
-    Claim,
-    Command,
-    Direction,
-    Received,
-    Reply,
-    Response,
-    StepRecord,
-    StepStatus,
-)
-from app.errors import GatewayError, IllegalTransition, StoreUnavailable
-from app.sagas.decisions import Ask, Wait, after_call, decide, undos_needed
-from app.sagas.definition import Definitions, Saga
+from app.domain.payment import Change
+from app.domain.saga import Claim
+from app.errors import StoreUnavailable
+from app.sagas.definition import Definitions
+from app.sagas.moving import Called, Means, Moving, Turn
 from app.sagas.ports import Batch, StoredRecords
 from app.services.ports import NewId
 
@@ -38,30 +27,6 @@ from app.services.ports import NewId
 FAILED_WAIT = timedelta(minutes=1)
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A call whose intent and command are on disk."""
-
-    record: StepRecord
-    command: Command
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """The calls of one saga, to be made side by side, under one claim."""
-
-    claim: Claim
-    calls: tuple[Call, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Called:
-    """A turn whose calls have been made; the replies are in the order of the calls."""
-
-    turn: Turn
-    replies: tuple[Reply | GatewayError, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,16 +48,6 @@ class Advance:
         self.turns += other.turns
         self.unsettled += other.unsettled
         self.claimed += other.claimed
-
-
-@dataclass(slots=True, kw_only=True)
-class _Moving:
-    """A claimed saga inside a transaction."""
-
-    saga: Saga
-    claim: Claim
-    change: Change
-    records: StoredRecords
 
 
 class Orchestrator:
@@ -124,13 +79,11 @@ class Orchestrator:
             draw: Draws from 0 to 1, for the jitter; evenly unless a test says otherwise.
         """
         self._definitions = definitions
-        self._services = services
         self._batch = batch
         self._clock = clock
-        self._new_id = new_id
         self._owner = owner
         self._lease = timedelta(seconds=lease_seconds)
-        self._draw = draw or random.random
+        self._means = Means(services=services, new_id=new_id, draw=draw or random.random)
 
     def advance(
         self,
@@ -231,21 +184,23 @@ class Orchestrator:
         claims = batch.sagas.renew([one.turn.claim for one in free], lease_until=now + self._lease)
         records = batch.sagas.records(list(claims))
         for one in free:
-            payment = payments[one.turn.claim.payment_id]
-            change = Change(payment=payment, at=now, cause=_cause(one.turn.calls[0].record))
             claim = claims.get(one.turn.claim.saga_id)
+            change = Change(
+                payment=payments[one.turn.claim.payment_id],
+                at=now,
+                cause=f"saga:{one.turn.calls[0].record.step}",
+            )
+            moving = self._moving(batch, claim or one.turn.claim, change, records)
+            for call, reply in zip(one.turn.calls, one.replies, strict=True):
+                if claim is None:
+                    # A webhook or another worker moved the saga: this is evidence, nothing more.
+                    moving.keep(call, reply)
+                else:
+                    moving.apply(claim, call, reply)
             if claim is None:
-                # A webhook or another worker moved the saga: the answer is evidence, nothing more.
-                saga = self._definitions.version(one.turn.claim.definition_version)
-                for call, reply in zip(one.turn.calls, one.replies, strict=True):
-                    self._keep_evidence(batch, saga, change, call, reply)
                 batch.payments.save(change)
                 continue
-            moving = self._moving(claim, change, records)
-            for call, reply in zip(one.turn.calls, one.replies, strict=True):
-                after = self._keep_evidence(batch, moving.saga, change, call, reply)
-                self._put(batch, moving, after)
-            turn = self._go_on(batch, moving, looks_from=now, goes_on=goes_on)
+            turn = moving.go_on(claim, looks_from=now, begins=goes_on)
             advance.turns += [turn] if turn else []
         return advance
 
@@ -265,170 +220,19 @@ class Orchestrator:
         for claim, row in found:
             payment = batch.payments.take_over(row)
             change = Change(payment=payment, at=now, cause=f"saga:{payment.state}")
-            moving = self._moving(claim, change, records)
+            moving = self._moving(batch, claim, change, records)
             for answer in received.get(claim.saga_id, ()):
-                self._apply_received(batch, moving, answer)
-            turn = self._go_on(batch, moving, looks_from=looks_from)
+                moving.apply_received(claim, answer)
+            turn = moving.go_on(claim, looks_from=looks_from)
             advance.turns += [turn] if turn else []
 
     def _moving(
-        self, claim: Claim, change: Change, records: Mapping[UUID, StoredRecords]
-    ) -> _Moving:
-        saga = self._definitions.version(claim.definition_version)
-        return _Moving(saga=saga, claim=claim, change=change, records=records[claim.saga_id])
-
-    def _apply_received(self, batch: Batch, moving: _Moving, answer: Received) -> None:
-        """Apply what a participant elsewhere answered, if the decision that it answers stands."""
-        record = moving.records.get((answer.step, answer.direction))
-        reply = Reply(success=answer.response.success, data=answer.response.data)
-        if record is None or record.round != answer.round or record.status is not StepStatus.SENT:
-            about = {"step": answer.step, "direction": answer.direction, "attempt": 1}
-            _note_reply(moving.change, about, reply, "late")
-            return
-        at = moving.change.at
-        after = after_call(moving.saga, record, reply, now=at, draw=self._draw)
-        _note_reply(moving.change, _about(record), reply, after.status)
-        self._learn(moving.saga, moving.change, record, reply)
-        self._put(batch, moving, after)
-
-    def _keep_evidence(
-        self, batch: Batch, saga: Saga, change: Change, call: Call, reply: Reply | GatewayError
-    ) -> StepRecord:
-        """Keep what came back, and return what it makes of the step's record."""
-        after = after_call(saga, call.record, reply, now=change.at, draw=self._draw)
-        if isinstance(reply, GatewayError):
-            data = _about(call.record) | {"error": reply.code, "detail": str(reply)}
-            change.add(EventKind.STEP_FAILED, data)
-            return after
-        response = Response(
-            message_id=self._new_id(),
-            command_id=call.command.message_id,
-            saga_id=call.command.saga_id,
-            service_id=call.command.service_id,
-            success=reply.success,
-            data=reply.data,
-            timestamp=change.at,
+        self, batch: Batch, claim: Claim, change: Change, records: Mapping[UUID, StoredRecords]
+    ) -> Moving:
+        return Moving(
+            saga=self._definitions.version(claim.definition_version),
+            change=change,
+            records=records.get(claim.saga_id, {}),
+            batch=batch,
+            means=self._means,
         )
-        batch.transport.keep(response)
-        _note_reply(change, _about(call.record), reply, after.status)
-        self._learn(saga, change, call.record, reply)
-        return after
-
-    def _learn(self, saga: Saga, change: Change, intent: StepRecord, reply: Reply) -> None:
-        if intent.direction is Direction.UNDO or not reply.success:
-            return
-        step = next(step for step in saga.steps if step.name == intent.step)
-        fact = step.learns(change.payment, reply.data, change.at)
-        if fact is not None:
-            change.record_fact(fact, payment_psp_reference=fact.reference)
-
-    def _go_on(
-        self, batch: Batch, moving: _Moving, *, looks_from: datetime, goes_on: bool = True
-    ) -> Turn | None:
-        """Decide until calls are needed, a wait begins or the payment rests; write it down."""
-        change, claim = moving.change, moving.claim
-        while change.payment.state not in REST_STATES:
-            decision = decide(moving.saga, change.payment, moving.records, now=looks_from)
-            match decision:
-                case Wait(due):
-                    batch.payments.save(change)
-                    batch.sagas.release(claim, change.payment, due=due)
-                    return None
-                case FlowEvent() as event:
-                    self._move(batch, moving, event)
-                    looks_from = change.at
-                case asks if not goes_on:
-                    batch.payments.save(change)
-                    batch.sagas.release(claim, change.payment, due=change.at)
-                    return None
-                case asks:
-                    calls = self._intend(batch, moving, asks)
-                    looks_from = change.at
-                    if calls:
-                        batch.payments.save(change)
-                        batch.sagas.hold(claim, change.payment)
-                        return Turn(claim=claim, calls=tuple(calls))
-        batch.payments.save(change)
-        batch.sagas.follow(change.payment, now=change.at)
-        return None
-
-    def _intend(self, batch: Batch, moving: _Moving, asks: Sequence[Ask]) -> list[Call]:
-        """Write intents and commands; return the calls that are for this worker to make."""
-        claim, at = moving.claim, moving.change.at
-        calls: list[Call] = []
-        for ask in asks:
-            is_first = ask.record.started_at == ask.record.asked_at
-            is_ours = ask.request.service_id in self._services
-            record = replace(
-                ask.record,
-                asked_at=at,
-                started_at=at if is_first else ask.record.started_at,
-                status=StepStatus.ASKED if is_ours else StepStatus.SENT,
-            )
-            key = step_key(claim.saga_id, record.step, record.direction, record.round)
-            command = Command(
-                message_id=message_id(key),
-                saga_id=claim.saga_id,
-                service_id=ask.request.service_id,
-                operation=ask.request.operation,
-                idempotency_key=key,
-                merchant_account=moving.change.payment.merchant_account,
-                data=ask.request.data,
-                timestamp=at,
-            )
-            batch.transport.send(
-                record, command, offered_until=None if is_ours else ask.answered_by
-            )
-            if record.direction is Direction.UNDO:
-                batch.transport.withdraw(claim.saga_id)
-            elif ask.has_undo and (record.step, Direction.UNDO) not in moving.records:
-                self._put(batch, moving, _registered(record))
-            self._put(batch, moving, record)
-            if is_ours:
-                calls.append(Call(record=record, command=command))
-        return calls
-
-    def _move(self, batch: Batch, moving: _Moving, event: FlowEvent) -> None:
-        """Move by an event that the saga's definition chose: a missing row is a bug in it."""
-        change = moving.change
-        before = change.payment.state
-        if not change.move(event):
-            raise IllegalTransition(before, event)
-        if change.payment.state is FlowState.MANUAL_REVIEW:
-            undos = undos_needed(moving.saga, change.payment, moving.records)
-            step = undos[0][0].name if event is FlowEvent.UNDO_FAILED and undos else None
-            batch.reviews.open(change.payment, step=step, now=change.at)
-
-    @staticmethod
-    def _put(batch: Batch, moving: _Moving, record: StepRecord) -> None:
-        moving.records[record.step, record.direction] = record
-        batch.sagas.put_step(moving.claim.saga_id, record)
-
-
-def _registered(intent: StepRecord) -> StepRecord:
-    """The undo of a step that is about to be asked."""
-    return replace(
-        intent,
-        direction=Direction.UNDO,
-        status=StepStatus.REGISTERED,
-        attempts=0,
-        request=None,
-        response={},
-        due=None,
-    )
-
-
-def _cause(record: StepRecord) -> str:
-    return f"saga:{record.step}"
-
-
-def _about(record: StepRecord) -> dict[str, object]:
-    return {
-        "step": record.step,
-        "direction": record.direction,
-        "attempt": record.attempts,
-    }
-
-
-def _note_reply(change: Change, about: dict[str, object], reply: Reply, status: str) -> None:
-    change.add(EventKind.STEP_ANSWERED, about | {"status": status, "answer": dict(reply.data)})

@@ -19,7 +19,8 @@ from uuid import UUID
 from app import failpoints
 from app.domain.saga import Reply
 from app.errors import GatewayError, GatewayUnavailable, StoreUnavailable
-from app.sagas.orchestrator import Advance, Call, Called, Orchestrator, Turn
+from app.sagas.moving import Call, Called, Turn
+from app.sagas.orchestrator import Advance, Orchestrator
 from app.services.ports import Participants
 
 #: How long the runner stays away from a store that failed.

@@ -1,0 +1,239 @@
+"""One claimed saga inside a transaction: what came back is kept, what comes next is written."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from app.domain.flow import REST_STATES, FlowEvent, FlowState
+from app.domain.identifiers import message_id, step_key
+from app.domain.payment import Change, EventKind
+from app.domain.saga import (
+    Claim,
+    Command,
+    Direction,
+    Received,
+    Reply,
+    Response,
+    StepRecord,
+    StepStatus,
+)
+from app.errors import GatewayError, IllegalTransition
+from app.sagas.decisions import Ask, Wait, after_call, decide, undos_needed
+from app.sagas.definition import Saga
+from app.sagas.ports import Batch, StoredRecords
+from app.services.ports import NewId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call whose intent and command are on disk."""
+
+    record: StepRecord
+    command: Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """The calls of one saga, to be made side by side, under one claim."""
+
+    claim: Claim
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """A turn whose calls have been made; the replies are in the order of the calls."""
+
+    turn: Turn
+    replies: tuple[Reply | GatewayError, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What every saga is moved with.
+
+    Attributes:
+        services: Whom the caller can ask itself; commands to all others are offered to participants
+            elsewhere.
+        new_id: Makes the ids of responses.
+        draw: Draws from 0 to 1, for the jitter.
+    """
+
+    services: Collection[str]
+    new_id: NewId
+    draw: Callable[[], float]
+
+
+@dataclass(slots=True, kw_only=True)
+class Moving:
+    """A saga whose payment is locked; what happens to it is kept in ``batch`` until it is written.
+
+    Attributes:
+        saga: The definition that it began under.
+        change: The payment, and what happens to it.
+        records: Its steps, as they stand.
+    """
+
+    saga: Saga
+    change: Change
+    records: StoredRecords
+    batch: Batch
+    means: Means
+
+    def keep(self, call: Call, reply: Reply | GatewayError) -> StepRecord:
+        """Keep what came back as evidence, and return what it makes of the step's record."""
+        at = self.change.at
+        after = after_call(self.saga, call.record, reply, now=at, draw=self.means.draw)
+        if isinstance(reply, GatewayError):
+            data = _about(call.record) | {"error": reply.code, "detail": str(reply)}
+            self.change.add(EventKind.STEP_FAILED, data)
+            return after
+        response = Response(
+            message_id=self.means.new_id(),
+            command_id=call.command.message_id,
+            saga_id=call.command.saga_id,
+            service_id=call.command.service_id,
+            success=reply.success,
+            data=reply.data,
+            timestamp=at,
+        )
+        self.batch.transport.keep(response)
+        self._note(_about(call.record), reply, after.status)
+        self._learn(call.record, reply)
+        return after
+
+    def apply(self, claim: Claim, call: Call, reply: Reply | GatewayError) -> None:
+        """Keep what came back, and let the step's record follow."""
+        self._put(claim, self.keep(call, reply))
+
+    def apply_received(self, claim: Claim, answer: Received) -> None:
+        """Apply what a participant elsewhere answered, if the decision that it answers stands."""
+        record = self.records.get((answer.step, answer.direction))
+        reply = Reply(success=answer.response.success, data=answer.response.data)
+        if record is None or record.round != answer.round or record.status is not StepStatus.SENT:
+            about = {"step": answer.step, "direction": answer.direction, "attempt": 1}
+            self._note(about, reply, "late")
+            return
+        after = after_call(self.saga, record, reply, now=self.change.at, draw=self.means.draw)
+        self._note(_about(record), reply, after.status)
+        self._learn(record, reply)
+        self._put(claim, after)
+
+    def go_on(self, claim: Claim, *, looks_from: datetime, begins: bool = True) -> Turn | None:
+        """Decide until calls are needed, a wait begins or the payment rests; write it down.
+
+        Args:
+            claim: Ours.
+            looks_from: The time of the first decision.
+            begins: False to begin no further calls: the saga is released, due at once.
+        """
+        change, sagas = self.change, self.batch.sagas
+        while change.payment.state not in REST_STATES:
+            match decide(self.saga, change.payment, self.records, now=looks_from):
+                case Wait(due):
+                    self.batch.payments.save(change)
+                    sagas.release(claim, change.payment, due=due)
+                    return None
+                case FlowEvent() as event:
+                    self._move(claim, event)
+                case _ if not begins:
+                    self.batch.payments.save(change)
+                    sagas.release(claim, change.payment, due=change.at)
+                    return None
+                case asks:
+                    calls = [call for ask in asks if (call := self._intend(claim, ask))]
+                    if calls:
+                        self.batch.payments.save(change)
+                        sagas.hold(claim, change.payment)
+                        return Turn(claim=claim, calls=tuple(calls))
+            looks_from = change.at
+        self.batch.payments.save(change)
+        sagas.follow(change.payment, now=change.at)
+        return None
+
+    def _intend(self, claim: Claim, ask: Ask) -> Call | None:
+        """Write an intent and its command; return the call if it is for this worker to make."""
+        at, is_ours = self.change.at, ask.request.service_id in self.means.services
+        is_first = ask.record.started_at == ask.record.asked_at
+        record = replace(
+            ask.record,
+            asked_at=at,
+            started_at=at if is_first else ask.record.started_at,
+            status=StepStatus.ASKED if is_ours else StepStatus.SENT,
+        )
+        key = step_key(claim.saga_id, record.step, record.direction, record.round)
+        command = Command(
+            message_id=message_id(key),
+            saga_id=claim.saga_id,
+            service_id=ask.request.service_id,
+            operation=ask.request.operation,
+            idempotency_key=key,
+            merchant_account=self.change.payment.merchant_account,
+            data=ask.request.data,
+            timestamp=at,
+        )
+        offered_until = None if is_ours else ask.answered_by
+        self.batch.transport.send(record, command, offered_until=offered_until)
+        if record.direction is Direction.UNDO:
+            self._withdraw(claim)
+        elif ask.has_undo and (record.step, Direction.UNDO) not in self.records:
+            self._put(claim, _registered(record))
+        self._put(claim, record)
+        return Call(record=record, command=command) if is_ours else None
+
+    def _move(self, claim: Claim, event: FlowEvent) -> None:
+        """Move by an event that the saga's definition chose: a missing row is a bug in it."""
+        change = self.change
+        before = change.payment.state
+        if not change.move(event):
+            raise IllegalTransition(before, event)
+        self._withdraw(claim)
+        if change.payment.state is FlowState.MANUAL_REVIEW:
+            undos = undos_needed(self.saga, change.payment, self.records)
+            step = undos[0][0].name if event is FlowEvent.UNDO_FAILED and undos else None
+            self.batch.reviews.open(change.payment, step=step, now=change.at)
+
+    def _withdraw(self, claim: Claim) -> None:
+        """Offer elsewhere no longer what nobody waits for."""
+        if any(
+            record.status is StepStatus.SENT and record.direction is Direction.ACT
+            for record in self.records.values()
+        ):
+            self.batch.transport.withdraw(claim.saga_id)
+
+    def _learn(self, intent: StepRecord, reply: Reply) -> None:
+        if intent.direction is Direction.UNDO or not reply.success:
+            return
+        step = next(step for step in self.saga.steps if step.name == intent.step)
+        fact = step.learns(self.change.payment, reply.data, self.change.at)
+        if fact is not None:
+            self.change.record_fact(fact, payment_psp_reference=fact.reference)
+
+    def _note(self, about: dict[str, object], reply: Reply, status: str) -> None:
+        answered = about | {"status": status, "answer": dict(reply.data)}
+        self.change.add(EventKind.STEP_ANSWERED, answered)
+
+    def _put(self, claim: Claim, record: StepRecord) -> None:
+        self.records[record.step, record.direction] = record
+        self.batch.sagas.put_step(claim.saga_id, record)
+
+
+def _registered(intent: StepRecord) -> StepRecord:
+    """The undo of a step that is about to be asked."""
+    return replace(
+        intent,
+        direction=Direction.UNDO,
+        status=StepStatus.REGISTERED,
+        attempts=0,
+        request=None,
+        response={},
+        due=None,
+    )
+
+
+def _about(record: StepRecord) -> dict[str, object]:
+    return {
+        "step": record.step,
+        "direction": record.direction,
+        "attempt": record.attempts,
+    }
