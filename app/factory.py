@@ -12,6 +12,7 @@ from app.http.console import pages
 from app.http.console.filters import register_filters
 from app.http.problems import problem_of, register_problem_handlers
 from app.http.request_ids import name_request, register_request_ids
+from app.http.waiters import Waiters
 from webhooks.receiver import Receiver
 
 
@@ -30,7 +31,7 @@ def create_app(container: Container) -> Flask:
             unit_of_work=container.unit_of_work,
             clock=container.clock,
             new_id=new_id,
-            waiters_max=container.settings.web_waiters,
+            waiters=Waiters(container.engine, waiters_max=container.settings.web_waiters),
         )
     )
     flask_app.register_blueprint(metrics.create_blueprint(container.engine, container.clock))

@@ -1,11 +1,10 @@
 """The merchant API: start a payment, look at payments."""
 
 import json
+import logging
 import re
-import time
-from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
-from threading import BoundedSemaphore
 from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, request
@@ -16,20 +15,20 @@ from app.domain.access import Role
 from app.domain.flow import REST_STATES, FlowState
 from app.domain.money import Money
 from app.domain.payment import Payment
-from app.errors import InvalidFields, PaymentNotFound
+from app.errors import InvalidFields, PaymentNotFound, StoreUnavailable
 from app.http.auth import Authenticate, require
 from app.http.idempotency import answer_of, fingerprint, idempotency_key
 from app.http.schemas import StartPaymentBody, is_printable, read_body
+from app.http.waiters import Waited, Waiters
 from app.queries.payments import Json, PaymentFilter, get_payment, list_payments, payment_json
 from app.queries.timeline import timeline
-from app.services.ports import NewId, StoredAnswer, UnitOfWork
+from app.services.ports import NewId, StoredAnswer, UnitOfWorkFactory
 from app.services.start_payment import StartPayment, keep_answer, start_payment
 
 WAIT_SECONDS_MAX = 30
 PAGE_ITEMS_MAX = 200
 
-#: How often a waiting request looks whether its payment rests: eagerly first, then less so.
-_LOOKS_SECONDS = (0.05, 0.1, 0.1, 0.2)
+_log = logging.getLogger(__name__)
 
 _LIMIT = re.compile(r"[0-9]{1,9}")
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?:$|[,;\s])", re.IGNORECASE)
@@ -39,10 +38,10 @@ def create_blueprint(
     *,
     authenticate: Authenticate,
     engine: Engine,
-    unit_of_work: Callable[[], UnitOfWork],
+    unit_of_work: UnitOfWorkFactory,
     clock: Clock,
     new_id: NewId,
-    waiters_max: int,
+    waiters: Waiters,
 ) -> Blueprint:
     """Build the payment routes.
 
@@ -52,11 +51,9 @@ def create_blueprint(
         unit_of_work: Payments are started in here.
         clock: The time.
         new_id: Makes ids.
-        waiters_max: Requests that may wait at once in this process, each of which looks at the
-            payment now and then; a request beyond is answered at once.
+        waiters: Where requests wait that asked for it; one that may not is answered at once.
     """
     blueprint = Blueprint("payments", __name__, url_prefix="/payments")
-    places = BoundedSemaphore(waiters_max)
 
     @blueprint.post("")
     def start() -> Response:
@@ -88,15 +85,10 @@ def create_blueprint(
             raise PaymentNotFound
         if not wait_seconds:
             return answer_of(_accepted(payment), replayed=False)
-        has_place = places.acquire(blocking=False)
-        try:
-            answer = _answer_at_rest(engine, payment, wait_seconds if has_place else 0)
-        finally:
-            if has_place:
-                places.release()
-        kept = keep_answer(caller.merchant_account, key, answer, unit_of_work=unit_of_work)
-        response = answer_of(kept, replayed=False)
-        if has_place:
+        waited = waiters.wait(payment, wait_seconds)
+        answer = _kept(waited, caller.merchant_account, key, unit_of_work=unit_of_work)
+        response = answer_of(answer, replayed=False)
+        if waited.has_waited:
             response.headers["Preference-Applied"] = f"wait={wait_seconds}"
         return response
 
@@ -127,27 +119,28 @@ def create_blueprint(
 
 
 def _accepted(payment: Payment) -> StoredAnswer:
-    return _stored(HTTPStatus.ACCEPTED, payment_json(payment))
+    return _answer(HTTPStatus.ACCEPTED, payment_json(payment))
 
 
-def _stored(status: HTTPStatus, view: Json) -> StoredAnswer:
+def _answer(status: HTTPStatus, view: Json) -> StoredAnswer:
     return StoredAnswer(status=status.value, body=json.dumps(view))
 
 
-def _answer_at_rest(engine: Engine, payment: Payment, wait_seconds: int) -> StoredAnswer:
-    """Wait until the payment rests, at most so long; no connection is held between looks."""
-    ends_at = time.monotonic() + wait_seconds
-    look = 0
-    while True:
-        with engine.connect() as connection:
-            view = get_payment(connection, payment.payment_id, merchant_account=None)
-        if view["state"] in REST_STATES:
-            return _stored(HTTPStatus.CREATED, view)
-        pause = _LOOKS_SECONDS[min(look, len(_LOOKS_SECONDS) - 1)]
-        if time.monotonic() + pause > ends_at:
-            return _stored(HTTPStatus.ACCEPTED, view)
-        time.sleep(pause)
-        look += 1
+def _kept(
+    waited: Waited, merchant_account: str, key: str, *, unit_of_work: UnitOfWorkFactory
+) -> StoredAnswer:
+    """Answer a request that waited, and keep the answer if the database can.
+
+    It is true all the same, since the payment is stored. The same request again is a conflict then
+    until the key's lease ends, and is answered afresh.
+    """
+    is_at_rest = waited.payment["state"] in REST_STATES
+    answer = _answer(HTTPStatus.CREATED if is_at_rest else HTTPStatus.ACCEPTED, waited.payment)
+    if waited.is_told:
+        with suppress(StoreUnavailable):
+            return keep_answer(merchant_account, key, answer, unit_of_work=unit_of_work)
+    _log.warning("an answer is given that could not be kept")
+    return answer
 
 
 def _wait_seconds() -> int:

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
+from app.domain.flow import REST_STATES
 from app.domain.payment import Payment
 from app.errors import InvalidFields, PaymentNotFound
 
@@ -23,6 +24,12 @@ _COLUMNS = """payment_id, merchant_account, merchant_reference, psp_reference, s
 _ONE = text(
     f"SELECT {_COLUMNS} FROM payments WHERE payment_id = :payment_id"  # noqa: S608  # a constant
     " AND (CAST(:merchant_account AS text) IS NULL OR merchant_account = :merchant_account)"
+)
+
+_AT_REST = text(
+    f"SELECT {_COLUMNS} FROM payments"  # noqa: S608  # a constant
+    " WHERE (payment_id = ANY(:payment_ids) AND state = ANY(:rest_states))"
+    " OR payment_id = ANY(:or_any_of)"
 )
 
 
@@ -88,6 +95,19 @@ def get_payment(connection: Connection, payment_id: UUID, *, merchant_account: s
     if row is None:
         raise PaymentNotFound
     return _view(row)
+
+
+def payments_at_rest(
+    connection: Connection, payment_ids: Collection[UUID], *, or_any_of: Collection[UUID]
+) -> dict[UUID, Json]:
+    """Return those of the payments that rest, and those of ``or_any_of`` wherever they are."""
+    values = {
+        "payment_ids": list(payment_ids),
+        "rest_states": [state.value for state in REST_STATES],
+        "or_any_of": list(or_any_of),
+    }
+    rows = connection.execute(_AT_REST, values).mappings()
+    return {row["payment_id"]: _view(row) for row in rows}
 
 
 def list_payments(connection: Connection, wanted: PaymentFilter) -> Json:
