@@ -60,10 +60,11 @@ class Settings(BaseModel):
         description="Proxies before `web` that add to `X-Forwarded-For`; 0 ignores the header.",
     )
     web_waiters: int = Field(
-        64,
+        500,
         ge=1,
-        le=1000,
-        description="Requests with `Prefer: wait` that may wait at once in each `web` process.",
+        le=10_000,
+        description="Requests with `Prefer: wait` that may wait at once in each `web` process; each"
+        " keeps a connection of a caller open.",
     )
     saga_threads: int = Field(
         16, ge=1, le=256, description="Payments whose steps run at once in one `worker`."
