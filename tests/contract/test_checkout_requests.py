@@ -2,25 +2,38 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from app.domain.payment import Payment
-from app.errors import GatewayNotAsked
+from app.domain.saga import Reply, Request
+from app.errors import GatewayNotAsked, GatewayRejected, GatewayUnavailable
 from app.gateways.adyen import AdyenGateway
 from app.gateways.http import HttpGateway
-from app.services.ports import PspAnswer
-from tests.support.builders import ACCOUNT, EUR_125, a_payment
+from app.sagas import booking
+from tests.support.builders import ACCOUNT, PSP_REFERENCE, a_command, a_payment
 from tests.support.guards import a_breaker, a_guard, open_breaker
-from tests.support.peers import a_peer, http_answer
+from tests.support.peers import a_peer, answering, http_answer
 
 AMOUNT = {"value": 12500, "currency": "EUR"}
-PAID = replace(a_payment(), psp_reference="8816178914079738")
 
-Ask = Callable[[AdyenGateway, Payment], PspAnswer]
+AUTHORISE = booking.authorise(a_payment())
+CAPTURE = booking.capture(replace(a_payment(), psp_reference=PSP_REFERENCE))
+
+
+def giving_back(operation: str, **data: object) -> Request:
+    about = {"psp_reference": PSP_REFERENCE, **data}
+    return Request(service_id="psp", operation=operation, data=about)
+
+
+CANCEL = giving_back("cancel")
+REFUND = giving_back("refund", amount_minor=12500, currency="EUR")
+REVERSE = giving_back("reverse")
+CANCEL_BY_OUR_REFERENCE = Request(
+    service_id="psp", operation="cancel", data={"merchant_reference": "ORDER-1001"}
+)
 
 
 @dataclass
@@ -59,44 +72,29 @@ def a_gateway(
         http._client.close()  # noqa: SLF001  # a gateway lives as long as its process
 
 
-def authorise(psp: AdyenGateway, payment: Payment) -> PspAnswer:
-    return psp.authorise(payment, idempotency_key="key")
-
-
-def capture(psp: AdyenGateway, payment: Payment) -> PspAnswer:
-    return psp.capture(payment, EUR_125, idempotency_key="key")
-
-
-def cancel(psp: AdyenGateway, payment: Payment) -> PspAnswer:
-    return psp.cancel(payment, idempotency_key="key")
-
-
-def refund(psp: AdyenGateway, payment: Payment) -> PspAnswer:
-    return psp.refund(payment, EUR_125, idempotency_key="key")
-
-
-def reverse(psp: AdyenGateway, payment: Payment) -> PspAnswer:
-    return psp.reverse(payment, idempotency_key="key")
+def ask(gateway: AdyenGateway, request: Request) -> Reply:
+    return gateway.handle(a_command(request))
 
 
 @pytest.mark.parametrize(
-    ("ask", "payment", "path", "body"),
+    ("request_", "path", "body"),
     [
-        (capture, PAID, "payments/8816178914079738/captures", {"amount": AMOUNT}),
-        (cancel, PAID, "payments/8816178914079738/cancels", {}),
-        (cancel, a_payment(), "cancels", {"paymentReference": "ORDER-1001"}),
-        (refund, PAID, "payments/8816178914079738/refunds", {"amount": AMOUNT}),
-        (reverse, PAID, "payments/8816178914079738/reversals", {}),
+        (CAPTURE, f"payments/{PSP_REFERENCE}/captures", {"amount": AMOUNT}),
+        (CANCEL, f"payments/{PSP_REFERENCE}/cancels", {}),
+        (CANCEL_BY_OUR_REFERENCE, "cancels", {"paymentReference": "ORDER-1001"}),
+        (REFUND, f"payments/{PSP_REFERENCE}/refunds", {"amount": AMOUNT}),
+        (REVERSE, f"payments/{PSP_REFERENCE}/reversals", {}),
     ],
+    ids=["capture", "cancel", "cancel by our reference", "refund", "reverse"],
 )
 def test_a_modification_is_asked_for_as_the_psp_wants_it(
-    ask: Ask, payment: Payment, path: str, body: Mapping[str, object]
+    request_: Request, path: str, body: Mapping[str, object]
 ) -> None:
     psp = Psp()
     with a_gateway(psp) as gateway:
-        answer = ask(gateway, payment)
+        reply = ask(gateway, request_)
 
-    assert answer == PspAnswer(psp_reference="MOD", result="received")
+    assert reply == Reply(success=True, data={"psp_reference": "MOD", "result": "received"})
     assert psp.heads[0].startswith(f"POST /v72/{path} HTTP/1.1\r\n")
     assert psp.bodies == [{"merchantAccount": ACCOUNT, **body}]
 
@@ -104,36 +102,59 @@ def test_a_modification_is_asked_for_as_the_psp_wants_it(
 def test_an_authorisation_leaves_the_capture_to_the_flow() -> None:
     psp = Psp()
     with a_gateway(psp) as gateway:
-        authorise(gateway, a_payment())
+        ask(gateway, AUTHORISE)
 
     [body] = psp.bodies
     assert body["additionalData"] == {"manualCapture": "true"}
     assert (body["reference"], body["amount"]) == ("ORDER-1001", AMOUNT)
+    assert body["paymentMethod"] == {"type": "scheme", "holderName": "S Hopper"}
 
 
 def test_every_request_carries_the_api_key_and_the_idempotency_key() -> None:
     psp = Psp()
     with a_gateway(psp) as gateway:
-        for ask in (authorise, capture, cancel, refund, reverse):
-            ask(gateway, PAID)
+        for request in (AUTHORISE, CAPTURE, CANCEL, REFUND, REVERSE):
+            ask(gateway, request)
 
     lines = [head.lower().split("\r\n") for head in psp.heads]
     assert all({"x-api-key: k", "idempotency-key: key"} <= set(head) for head in lines)
 
 
-@pytest.mark.parametrize("undo", [cancel, refund, reverse])
-def test_money_is_given_back_while_authorisations_are_held_off(undo: Ask) -> None:
+@pytest.mark.parametrize("undo", [CANCEL, CANCEL_BY_OUR_REFERENCE, REFUND, REVERSE])
+def test_money_is_given_back_while_authorisations_are_held_off(undo: Request) -> None:
     with a_gateway(Psp(), is_open=True) as gateway:
         with pytest.raises(GatewayNotAsked):
-            authorise(gateway, PAID)
+            ask(gateway, AUTHORISE)
 
-        assert undo(gateway, PAID).result == "received"
+        assert ask(gateway, undo).data["result"] == "received"
 
 
-@pytest.mark.parametrize("ask", [authorise, capture])
-def test_money_is_asked_for_while_undoing_is_held_off(ask: Ask) -> None:
+@pytest.mark.parametrize("wanted", [AUTHORISE, CAPTURE])
+def test_money_is_asked_for_while_undoing_is_held_off(wanted: Request) -> None:
     with a_gateway(Psp(), is_undo_open=True) as gateway:
         with pytest.raises(GatewayNotAsked):
-            reverse(gateway, PAID)
+            ask(gateway, REVERSE)
 
-        assert ask(gateway, PAID).psp_reference == "MOD"
+        assert ask(gateway, wanted).data["psp_reference"] == "MOD"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"{}", b'{"pspReference": "MOD"}', b'{"resultCode": "Authorised", "pspReference": 7}'],
+)
+def test_an_answer_without_its_reference_or_its_result_is_none(answer: bytes) -> None:
+    with a_peer(answering(http_answer(200, answer))) as port:
+        http = HttpGateway("the PSP", f"http://127.0.0.1:{port}", headers={}, guard=a_guard())
+        gateway = AdyenGateway(http, undo=http, return_url="https://shop/return")
+        with pytest.raises(GatewayUnavailable):
+            ask(gateway, AUTHORISE)
+        http._client.close()  # noqa: SLF001  # a gateway lives as long as its process
+
+
+def test_an_authorisation_without_a_payment_method_is_not_sent() -> None:
+    psp = Psp()
+    nameless = replace(AUTHORISE, data={**AUTHORISE.data, "payment_method": None})
+    with a_gateway(psp) as gateway, pytest.raises(GatewayRejected):
+        ask(gateway, nameless)
+
+    assert psp.heads == []

@@ -12,9 +12,11 @@ from itertools import count
 import pytest
 
 from app.domain.payment import Payment
+from app.domain.saga import Reply, Request
 from app.errors import GatewayInProgress, GatewayRejected, GatewayUnavailable
-from app.services.ports import Gateways, PspAnswer
-from tests.support.builders import EUR_125, a_payment, numbered_id
+from app.sagas import booking
+from app.services.ports import Participants
+from tests.support.builders import EUR_125, a_command, a_payment, numbered_id
 from tests.support.service import at_once
 from tests.support.simulator import Simulator, a_simulator, hang_up
 from tests.support.stage import Stage, fake_stage, real_stage
@@ -29,10 +31,10 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="module")
-def real_gateways(simulator: Simulator) -> Iterator[Gateways]:
-    gateways = simulator.participants()
-    yield gateways
-    hang_up(gateways)
+def real_participants(simulator: Simulator) -> Iterator[Participants]:
+    participants = simulator.participants()
+    yield participants
+    hang_up(participants)
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -40,7 +42,7 @@ def stage(request: pytest.FixtureRequest) -> Stage:
     if request.param == "fake":
         return fake_stage()
     return real_stage(
-        request.getfixturevalue("simulator"), request.getfixturevalue("real_gateways")
+        request.getfixturevalue("simulator"), request.getfixturevalue("real_participants")
     )
 
 
@@ -49,7 +51,7 @@ def new_payment(
     *,
     holder: str = "S Hopper",
     email: str = "s.hopper@example.com",
-    booking: str = "BK-1",
+    reference: str = "BK-1",
 ) -> Payment:
     number = next(_numbers)
     payment = replace(
@@ -58,116 +60,119 @@ def new_payment(
         details={
             "payment_method": {"type": "scheme", "holder_name": holder},
             "shopper": {"email": email},
-            "booking": {"reference": booking},
+            "booking": {"reference": reference},
         },
     )
     stage.prepare(payment)
     return payment
 
 
-def key(payment: Payment, what: str) -> str:
-    return f"{payment.merchant_reference}-{what}"
+def ask(stage: Stage, payment: Payment, request: Request) -> Reply:
+    """Send a request as the saga does: one key for each payment and operation."""
+    key = f"{payment.merchant_reference}-{request.operation}"
+    return stage.participants[request.service_id].handle(a_command(request, key=key))
 
 
 def authorised(stage: Stage) -> Payment:
     payment = new_payment(stage)
-    answer = stage.gateways.psp.authorise(payment, idempotency_key=key(payment, "authorise"))
-    return replace(payment, psp_reference=answer.psp_reference)
+    reply = ask(stage, payment, booking.authorise(payment))
+    return replace(payment, psp_reference=str(reply.data["psp_reference"]))
+
+
+def give_back(payment: Payment, operation: str) -> Request:
+    about: dict[str, object] = {"merchant_reference": payment.merchant_reference}
+    if payment.psp_reference is not None:
+        about = {"psp_reference": payment.psp_reference}
+    if operation == "refund":
+        about |= {"amount_minor": EUR_125.amount_minor, "currency": EUR_125.currency}
+    return Request(service_id="psp", operation=operation, data=about)
 
 
 def test_an_authorisation_is_answered_with_a_reference(stage: Stage) -> None:
     payment = new_payment(stage)
 
-    answer = stage.gateways.psp.authorise(payment, idempotency_key=key(payment, "a"))
+    reply = ask(stage, payment, booking.authorise(payment))
 
-    assert answer.result == "Authorised"
-    assert answer.psp_reference
+    assert (reply.success, reply.data["result"]) == (True, "Authorised")
+    assert reply.data["psp_reference"]
     assert stage.effects(payment, "authorise") == 1
 
 
 def test_a_declined_authorisation_is_an_answer_not_an_error(stage: Stage) -> None:
     payment = new_payment(stage, holder="DECLINED")
 
-    answer = stage.gateways.psp.authorise(payment, idempotency_key=key(payment, "a"))
+    reply = ask(stage, payment, booking.authorise(payment))
 
-    assert answer.result == "Refused"
+    assert (reply.success, reply.data["result"]) == (True, "Refused")
 
 
 def test_the_same_key_authorises_once_and_answers_alike(stage: Stage) -> None:
     payment = new_payment(stage)
 
-    answers = {
-        stage.gateways.psp.authorise(payment, idempotency_key=key(payment, "a")) for _ in range(3)
-    }
+    replies = [ask(stage, payment, booking.authorise(payment)) for _ in range(3)]
 
-    assert len(answers) == 1
+    assert replies[0] == replies[1] == replies[2]
     assert stage.effects(payment, "authorise") == 1
 
 
 def test_the_same_key_captures_and_refunds_once(stage: Stage) -> None:
-    payment, psp = authorised(stage), stage.gateways.psp
+    payment = authorised(stage)
 
-    captures = {psp.capture(payment, EUR_125, idempotency_key=key(payment, "c")) for _ in range(2)}
-    refunds = {psp.refund(payment, EUR_125, idempotency_key=key(payment, "r")) for _ in range(2)}
+    captures = [ask(stage, payment, booking.capture(payment)) for _ in range(2)]
+    refunds = [ask(stage, payment, give_back(payment, "refund")) for _ in range(2)]
 
-    assert [answer.result for answer in (*captures, *refunds)] == ["received"] * 2
+    assert captures[0] == captures[1]
+    assert refunds[0] == refunds[1]
+    assert [reply.data["result"] for reply in (captures[0], refunds[0])] == ["received"] * 2
     assert stage.effects(payment, "capture") == stage.effects(payment, "refund") == 1
 
 
 def test_the_same_key_voids_once(stage: Stage) -> None:
-    payment, psp = authorised(stage), stage.gateways.psp
+    payment = authorised(stage)
 
-    answers = {psp.cancel(payment, idempotency_key=key(payment, "void")) for _ in range(2)}
+    replies = [ask(stage, payment, give_back(payment, "cancel")) for _ in range(2)]
 
-    assert {answer.result for answer in answers} == {"received"}
+    assert [reply.data["result"] for reply in replies] == ["received"] * 2
     assert stage.effects(payment, "void") == 1
 
 
 def test_a_payment_without_reference_can_be_voided(stage: Stage) -> None:
     payment = new_payment(stage)
 
-    answer = stage.gateways.psp.cancel(payment, idempotency_key=key(payment, "void"))
+    reply = ask(stage, payment, give_back(payment, "cancel"))
 
-    assert answer.result == "received"
+    assert (reply.success, reply.data["result"]) == (True, "received")
 
 
 def test_a_reversal_is_received(stage: Stage) -> None:
     payment = authorised(stage)
 
-    answer = stage.gateways.psp.reverse(payment, idempotency_key=key(payment, "reverse"))
+    reply = ask(stage, payment, give_back(payment, "reverse"))
 
-    assert answer.result == "received"
+    assert reply.data["result"] == "received"
 
 
 def test_the_same_key_confirms_a_booking_once(stage: Stage) -> None:
     payment = new_payment(stage)
 
-    verdicts = [
-        stage.gateways.booking.confirm(payment, idempotency_key=key(payment, "confirm"))
-        for _ in range(2)
-    ]
+    replies = [ask(stage, payment, booking.confirm_booking(payment)) for _ in range(2)]
 
-    assert [verdict.is_yes for verdict in verdicts] == [True, True]
+    assert [reply.success for reply in replies] == [True, True]
     assert stage.effects(payment, "confirm") == 1
 
 
 def test_a_refused_booking_is_a_no(stage: Stage) -> None:
-    payment = new_payment(stage, booking="FAIL-1")
+    payment = new_payment(stage, reference="FAIL-1")
 
-    verdict = stage.gateways.booking.confirm(payment, idempotency_key=key(payment, "confirm"))
-
-    assert not verdict.is_yes
+    assert not ask(stage, payment, booking.confirm_booking(payment)).success
 
 
 def test_a_booking_can_be_cancelled_whether_or_not_it_was_confirmed(stage: Stage) -> None:
     payment = new_payment(stage)
 
-    verdicts = [
-        stage.gateways.booking.cancel(payment, idempotency_key=key(payment, "unbook"))
-        for _ in range(2)
-    ]
+    replies = [ask(stage, payment, booking.cancel_booking(payment, {})) for _ in range(2)]
 
-    assert [verdict.is_yes for verdict in verdicts] == [True, True]
+    assert [reply.success for reply in replies] == [True, True]
     assert stage.effects(payment, "unbook") == 1
 
 
@@ -175,68 +180,69 @@ def test_a_booking_can_be_cancelled_whether_or_not_it_was_confirmed(stage: Stage
 def test_the_fraud_check_says_yes_or_no(stage: Stage, email: str, *, is_yes: bool) -> None:
     payment = new_payment(stage, email=email)
 
-    verdict = stage.gateways.fraud.check(payment, idempotency_key=key(payment, "check"))
-
-    assert verdict.is_yes is is_yes
+    assert ask(stage, payment, booking.check_fraud(payment)).success is is_yes
 
 
 @pytest.mark.parametrize(("email", "sent"), [("s@example.com", 1), ("bounce@x.com", 0)])
 def test_a_mail_is_sent_or_refused(stage: Stage, email: str, sent: int) -> None:
     payment = new_payment(stage, email=email)
 
-    verdict = stage.gateways.mail.send_confirmation(payment)
+    reply = ask(stage, payment, booking.send_confirmation(payment))
 
-    assert verdict.is_yes is bool(sent)
+    assert reply.success is bool(sent)
     if sent:
         assert stage.effects(payment, "send") == 1
 
 
 def test_a_booking_service_that_is_down_for_a_moment_is_asked_again_within_the_call(
-    simulator: Simulator, real_gateways: Gateways
+    simulator: Simulator, real_participants: Participants
 ) -> None:
-    stage = real_stage(simulator, real_gateways)
-    payment = new_payment(stage, booking="FLAKY-1")
+    stage = real_stage(simulator, real_participants)
+    payment = new_payment(stage, reference="FLAKY-1")
 
-    verdict = real_gateways.booking.confirm(payment, idempotency_key=key(payment, "confirm"))
+    reply = ask(stage, payment, booking.confirm_booking(payment))
 
-    assert verdict.is_yes
+    assert reply.success
     assert stage.effects(payment, "confirm") == 1
 
 
 def test_a_psp_that_stays_down_is_unavailable_and_works_later_under_the_same_key(
-    simulator: Simulator, real_gateways: Gateways
+    simulator: Simulator, real_participants: Participants
 ) -> None:
-    stage = real_stage(simulator, real_gateways)
+    stage = real_stage(simulator, real_participants)
     payment = new_payment(stage, holder="PSP DOWN")
 
     with pytest.raises(GatewayUnavailable, match="503"):
-        real_gateways.psp.authorise(payment, idempotency_key=key(payment, "a"))
-    answer = real_gateways.psp.authorise(payment, idempotency_key=key(payment, "a"))
+        ask(stage, payment, booking.authorise(payment))
+    reply = ask(stage, payment, booking.authorise(payment))
 
-    assert answer.result == "Authorised"
+    assert reply.data["result"] == "Authorised"
     assert stage.effects(payment, "authorise") == 1
 
 
 def test_two_requests_at_once_under_one_key_authorise_once(
-    simulator: Simulator, real_gateways: Gateways
+    simulator: Simulator, real_participants: Participants
 ) -> None:
-    stage = real_stage(simulator, real_gateways)
+    stage = real_stage(simulator, real_participants)
     payment = new_payment(stage)
 
-    def ask_until_answered() -> PspAnswer:
+    def ask_until_answered() -> Reply:
         for _call in range(100):
             with suppress(GatewayInProgress):
-                return real_gateways.psp.authorise(payment, idempotency_key=key(payment, "a"))
+                return ask(stage, payment, booking.authorise(payment))
         raise AssertionError("it was never answered")
 
-    answers = at_once([ask_until_answered] * 4)
+    replies = at_once([ask_until_answered] * 4)
 
-    assert len(set(answers)) == 1
+    assert all(reply == replies[0] for reply in replies)
     assert stage.effects(payment, "authorise") == 1
 
 
-def test_the_real_psp_rejects_a_modification_of_no_payment(real_gateways: Gateways) -> None:
+def test_the_real_psp_rejects_a_modification_of_no_payment(
+    simulator: Simulator, real_participants: Participants
+) -> None:
+    stage = real_stage(simulator, real_participants)
     payment = replace(a_payment(), psp_reference="8816000000000000")
 
     with pytest.raises(GatewayRejected, match="167"):
-        real_gateways.psp.capture(payment, EUR_125, idempotency_key="no-payment")
+        ask(stage, payment, booking.capture(payment))

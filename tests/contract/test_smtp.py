@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from app.domain.payment import Payment
+from app.domain.saga import Reply
 from app.embedded import free_port
 from app.errors import GatewayError, GatewayTimeout, GatewayUnavailable
 from app.gateways.mail import SmtpMailGateway
-from app.services.ports import Verdict
-from tests.support.builders import DETAILS, NOW, a_payment
+from app.sagas.booking import send_confirmation
+from tests.support.builders import DETAILS, NOW, a_command, a_payment
 from tests.support.clock import FixedClock
 from tests.support.peers import Script, a_peer, silent, smtp
 
@@ -28,8 +29,8 @@ def a_gateway(port: int, *, host: str = "127.0.0.1", tls: str = "none") -> SmtpM
     )
 
 
-def send(port: int, payment: Payment | None = None) -> Verdict:
-    return a_gateway(port).send_confirmation(payment or a_payment())
+def send(port: int, payment: Payment | None = None) -> Reply:
+    return a_gateway(port).handle(a_command(send_confirmation(payment or a_payment())))
 
 
 def a_payment_for(*, email: str = "s.hopper@example.com", booking: str = "BK-1") -> Payment:
@@ -39,25 +40,25 @@ def a_payment_for(*, email: str = "s.hopper@example.com", booking: str = "BK-1")
 
 def test_a_mail_that_the_server_takes_is_sent() -> None:
     with a_peer(smtp()) as port:
-        verdict = send(port)
+        reply = send(port)
 
-    assert verdict.is_yes
-    assert str(a_payment().payment_id) in str(verdict.evidence["message_id"])
+    assert reply.success
+    assert str(a_payment().payment_id) in str(reply.data["message_id"])
 
 
 def test_the_same_payment_gives_the_same_message_id() -> None:
     with a_peer(smtp()) as port:
-        assert send(port).evidence == send(port).evidence
+        assert send(port).data == send(port).data
 
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA", "."])
 @pytest.mark.parametrize("code", [b"550", b"552", b"554"])
 def test_a_permanent_refusal_is_a_no(verb: str, code: bytes) -> None:
     with a_peer(smtp({verb: code + b" no"})) as port:
-        verdict = send(port)
+        reply = send(port)
 
-    assert not verdict.is_yes
-    assert verdict.evidence["smtp_code"] == int(code)
+    assert not reply.success
+    assert reply.data["smtp_code"] == int(code)
 
 
 @pytest.mark.parametrize("verb", ["HELLO", "MAIL", "RCPT", "DATA", "."])
@@ -72,9 +73,9 @@ def test_a_temporary_refusal_is_tried_again(verb: str, code: bytes) -> None:
 @pytest.mark.parametrize("reply", [b"421 closing", b"500 what", b"", b"garbage"])
 def test_a_mail_that_was_taken_is_sent_whatever_the_server_says_to_goodbye(reply: bytes) -> None:
     with a_peer(smtp({"QUIT": reply})) as port:
-        verdict = send(port)
+        reply = send(port)
 
-    assert verdict.is_yes
+    assert reply.success
 
 
 @pytest.mark.parametrize("verb", ["HELLO", "MAIL", "RCPT", "DATA", "."])
@@ -98,12 +99,12 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 def test_a_host_that_does_not_exist_is_unavailable() -> None:
     with pytest.raises(GatewayUnavailable):
-        a_gateway(25, host="no.invalid").send_confirmation(a_payment())
+        a_gateway(25, host="no.invalid").handle(a_command(send_confirmation(a_payment())))
 
 
 def test_no_mail_goes_out_unprotected_when_protection_is_asked_for() -> None:
     with a_peer(smtp()) as port, pytest.raises(GatewayUnavailable):
-        a_gateway(port, tls="starttls").send_confirmation(a_payment())
+        a_gateway(port, tls="starttls").handle(a_command(send_confirmation(a_payment())))
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,6 @@ def test_whatever_the_api_lets_in_is_sent_or_refused_but_never_a_crash(
     details: Mapping[str, str],
 ) -> None:
     with a_peer(smtp({"RCPT": b"550 no such mailbox"})) as port:
-        verdict = send(port, a_payment_for(**details))
+        reply = send(port, a_payment_for(**details))
 
-    assert not verdict.is_yes
+    assert not reply.success

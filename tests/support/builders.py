@@ -7,9 +7,10 @@ from uuid import UUID, uuid5
 
 from app.domain.flow import FlowState
 from app.domain.funds import Fact, FactKind, Funds
+from app.domain.identifiers import message_id
 from app.domain.money import Money
 from app.domain.payment import CaptureMode, EventKind, Payment, PaymentEvent
-from app.domain.saga import Direction, StepRecord, StepStatus
+from app.domain.saga import Command, Direction, Request, StepRecord, StepStatus
 from app.services.start_payment import StartPayment
 from webhooks.notifications import parse
 from webhooks.signatures import sign, signing_string
@@ -188,22 +189,41 @@ def a_started_event(*, capture: CaptureMode = CaptureMode.MANUAL) -> PaymentEven
 
 
 def a_step_record(
-    step: FlowState = FlowState.PREAUTH,
+    step: str = FlowState.PREAUTH,
     direction: Direction = Direction.ACT,
     status: StepStatus = StepStatus.ASKED,
     *,
+    round_: int = 1,
     attempts: int = 1,
+    request: str | None = None,
     started_at: datetime = NOW,
     asked_at: datetime | None = None,
+    due: datetime | None = None,
     response: Mapping[str, object] | None = None,
 ) -> StepRecord:
     return StepRecord(
         step=step,
         direction=direction,
         status=status,
-        round=1,
+        round=round_,
         attempts=attempts,
+        request=request,
         response=response or {},
         started_at=started_at,
         asked_at=asked_at or started_at,
+        due=due,
+    )
+
+
+def a_command(request: Request, *, key: str = "key") -> Command:
+    """The message that carries a request to its participant."""
+    return Command(
+        message_id=message_id(key),
+        saga_id=PAYMENT_ID,
+        service_id=request.service_id,
+        operation=request.operation,
+        idempotency_key=key,
+        merchant_account=ACCOUNT,
+        data=request.data,
+        timestamp=NOW,
     )

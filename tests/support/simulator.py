@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 from app.bootstrap import Container
 from app.embedded import free_port
-from app.services.ports import Gateways
+from app.services.ports import Participants
 from app.settings import Settings
 from tests.support.builders import ACCOUNT, HMAC_KEY
 
@@ -34,8 +34,8 @@ class Simulator:
             books: dict[str, Any] = json.load(answer)
         return books
 
-    def gateways(self) -> Gateways:
-        """Return the service's own gateways, addressed to this simulator."""
+    def participants(self) -> Participants:
+        """Return the service's own participants, addressed to this simulator."""
         url = f"http://127.0.0.1:{self.port}"
         settings = Settings.from_env(
             {
@@ -55,13 +55,15 @@ class Simulator:
                 "COUNTERSIGN_SMTP_TLS": "none",
             }
         )
-        return Container(settings, role="test").gateways
+        return Container(settings, role="test").participants
 
 
-def hang_up(gateways: Gateways) -> None:
+def hang_up(participants: Participants) -> None:
     """Close the connections that gateways keep for as long as their process lives."""
-    for gateway in (gateways.psp, gateways.booking, gateways.fraud):
-        vars(gateway)["_http"]._client.close()  # noqa: SLF001  # nobody else ever has to
+    for service_id in ("psp", "booking", "fraud"):
+        kept = vars(participants[service_id])
+        http = kept.get("_http") or kept["_by_operation"]["confirm"]
+        http._client.close()  # noqa: SLF001  # nobody else ever has to
 
 
 @contextmanager
