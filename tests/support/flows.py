@@ -222,10 +222,11 @@ class Run:
         self.report.deliveries = sum(len(webhook["deliveries"]) for webhook in webhooks)
 
     def _list_payments(self) -> list[Mapping[str, Any]]:
-        payments, cursor = [], ""
+        payments: list[Mapping[str, Any]] = []
+        cursor: str | None = ""
         with self._instance.api as api:
             while cursor is not None:
-                asked = {"limit": PAGE_ITEMS, "cursor": cursor}
+                asked: dict[str, int | str] = {"limit": PAGE_ITEMS, "cursor": cursor}
                 page = api.get("/payments", params=asked).raise_for_status().json()
                 payments += page["items"]
                 cursor = page["next_cursor"]

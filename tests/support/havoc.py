@@ -65,9 +65,12 @@ class Havoc:
             self._second_worker.kill_9()
 
     def _kill(self) -> None:
+        """Kill one of each first, and then by chance."""
+        names = list(self._victims)
         weights = [weight for weight, _kill in self._victims.values()]
+        first = self.choices.sample(names, len(names))
         while not self._is_over.wait(self.choices.uniform(*KILL_PAUSE_SECONDS)):
-            [name] = self.choices.choices(list(self._victims), weights)
+            name = first.pop() if first else self.choices.choices(names, weights)[0]
             with suppress(psutil.NoSuchProcess):  # it is being started again
                 self.kills[name] += self._victims[name][1]()
 
