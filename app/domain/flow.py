@@ -52,6 +52,14 @@ class FlowEvent(StrEnum):
     MAIL_FAILED = "mail_failed"
     UNDO_COMPLETED = "undo_completed"
     UNDO_FAILED = "undo_failed"
+    CAPTURE_RESUMED = "capture_resumed"
+    CAPTURE_SKIPPED = "capture_skipped"
+    UNDO_RESUMED = "undo_resumed"
+    UNDO_SKIPPED = "undo_skipped"
+    ABANDONED = "abandoned"
+    FORCED_FIN = "forced_fin"
+    FORCED_COMPENSATED = "forced_compensated"
+    FORCED_DECLINED = "forced_declined"
 
 
 #: States that a payment may stay in. Every other state has a step to run or an answer to wait for.
@@ -68,7 +76,9 @@ REST_STATES = frozenset(
 _S, _E = FlowState, FlowEvent
 
 #: The rows that move a payment. A "no" is final, a "failed" or "unresolved" is a party that did not
-#: say yes or no in time: it is undone when money may be held, never assumed.
+#: say yes or no in time: it is undone when money may be held, never assumed. The rows below the
+#: line are a person's (``app.services.operate``): nothing else leaves ``manual_review``. What is
+#: sold and told to the shopper is not abandoned any more: it is refunded.
 MOVES: Mapping[tuple[FlowState, FlowEvent], FlowState] = MappingProxyType(
     {
         # state now                event                              state next
@@ -98,6 +108,19 @@ MOVES: Mapping[tuple[FlowState, FlowEvent], FlowState] = MappingProxyType(
         (_S.EMAIL,                _E.MAIL_FAILED):                   _S.FIN,
         (_S.COMPENSATING,         _E.UNDO_COMPLETED):                _S.COMPENSATED,
         (_S.COMPENSATING,         _E.UNDO_FAILED):                   _S.MANUAL_REVIEW,
+        # ------------------------------------------------------------------------------------
+        (_S.FRAUD_CHECK,          _E.ABANDONED):                     _S.COMPENSATING,
+        (_S.PREAUTH,              _E.ABANDONED):                     _S.COMPENSATING,
+        (_S.BOOKING_CONFIRMATION, _E.ABANDONED):                     _S.COMPENSATING,
+        (_S.CAPTURE,              _E.ABANDONED):                     _S.COMPENSATING,
+        (_S.MANUAL_REVIEW,        _E.ABANDONED):                     _S.COMPENSATING,
+        (_S.MANUAL_REVIEW,        _E.CAPTURE_RESUMED):               _S.CAPTURE,
+        (_S.MANUAL_REVIEW,        _E.CAPTURE_SKIPPED):               _S.EMAIL,
+        (_S.MANUAL_REVIEW,        _E.UNDO_RESUMED):                  _S.COMPENSATING,
+        (_S.MANUAL_REVIEW,        _E.UNDO_SKIPPED):                  _S.COMPENSATING,
+        (_S.MANUAL_REVIEW,        _E.FORCED_FIN):                    _S.FIN,
+        (_S.MANUAL_REVIEW,        _E.FORCED_COMPENSATED):            _S.COMPENSATED,
+        (_S.MANUAL_REVIEW,        _E.FORCED_DECLINED):               _S.DECLINED,
     }
 )  # fmt: skip
 

@@ -44,7 +44,7 @@ class PaymentEvent:
     Attributes:
         kind: What the line says.
         at: When we recorded it, aware UTC.
-        cause: What made it so: ``webhook:<guid>``, ``saga:<step>``, ``api``, ``sweep``.
+        cause: What made it so: ``webhook:<guid>``, ``saga:<step>``, ``operator:<name>``, ``api``.
         data: JSON values; what they mean follows from ``kind``.
     """
 
@@ -122,7 +122,7 @@ class Payment:
     def _reason(self, state: FlowState, event: FlowEvent) -> str | None:
         if state in _NAMES_ITS_REASON:
             return event.value
-        return None if state is FlowState.BOOKING_CONFIRMATION else self.reason
+        return None if state in _GOES_ON else self.reason
 
     def _psp_reference(self, event: PaymentEvent, fact: Fact) -> str | None:
         """The PSP numbers attempts: the one that it authorised is the payment's, else the first."""
@@ -136,6 +136,11 @@ class Payment:
 
 #: States that a "no" leads to; the event that said it is the payment's reason.
 _NAMES_ITS_REASON = frozenset({FlowState.DECLINED, FlowState.COMPENSATING, FlowState.MANUAL_REVIEW})
+
+#: States that a payment comes to on its way to ``fin``: a "no" before them does not count any more.
+_GOES_ON = frozenset(
+    {FlowState.BOOKING_CONFIRMATION, FlowState.CAPTURE, FlowState.EMAIL, FlowState.FIN}
+)
 
 
 def begin(payment_id: UUID, event: PaymentEvent) -> Payment:

@@ -35,8 +35,11 @@ _RELEASES = frozenset({FactKind.CANCELLED, FactKind.EXPIRED, FactKind.UNSPECIFIE
 _PAST_ITS_CAPTURE = frozenset({FlowState.EMAIL, FlowState.FIN, FlowState.EXTERNAL})
 _CAPTURE_LOST = frozenset({FactKind.CAPTURE_REFUSED, FactKind.CAPTURE_FAILED})
 
-#: A payment that the fraud check stopped never went to the PSP, so a success is not its own.
-_NEVER_ASKED = frozenset({FlowEvent.FRAUD_CHECK_REFUSED, FlowEvent.FRAUD_CHECK_FAILED})
+#: Payments that no success resumes. One that the fraud check stopped never went to the PSP, so that
+#: the success is not its own; one that a person declined was closed with all that it left behind.
+_CLOSED = frozenset(
+    {FlowEvent.FRAUD_CHECK_REFUSED, FlowEvent.FRAUD_CHECK_FAILED, FlowEvent.FORCED_DECLINED}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,8 +197,7 @@ def _flow_event(
 def _is_late(payment: Payment, now: datetime, decision_window_seconds: int) -> bool:
     window_ends = payment.created_at + timedelta(seconds=decision_window_seconds)
     return payment.state is FlowState.COMPENSATED or (
-        payment.state is FlowState.DECLINED
-        and (now > window_ends or payment.reason in _NEVER_ASKED)
+        payment.state is FlowState.DECLINED and (now > window_ends or payment.reason in _CLOSED)
     )
 
 

@@ -41,12 +41,28 @@ CONTRACT = [
     (S.COMPENSATED, E.MONEY_CAME_LATE, S.COMPENSATING),
 ]
 
-#: Money that comes after the end. Nothing else wakes a payment that rests.
+#: Money that comes after the end. Nothing but that and a person wakes a payment that rests.
 LEAVES_REST = {
     (S.DECLINED, E.AUTHORISATION_SUCCEEDED),
     (S.DECLINED, E.MONEY_CAME_LATE),
     (S.COMPENSATED, E.MONEY_CAME_LATE),
     (S.DECLINED, E.AUTHORISATION_FELL_SHORT),
+}
+
+#: What only a person does.
+A_PERSONS = {
+    (S.FRAUD_CHECK, E.ABANDONED): S.COMPENSATING,
+    (S.PREAUTH, E.ABANDONED): S.COMPENSATING,
+    (S.BOOKING_CONFIRMATION, E.ABANDONED): S.COMPENSATING,
+    (S.CAPTURE, E.ABANDONED): S.COMPENSATING,
+    (S.MANUAL_REVIEW, E.ABANDONED): S.COMPENSATING,
+    (S.MANUAL_REVIEW, E.CAPTURE_RESUMED): S.CAPTURE,
+    (S.MANUAL_REVIEW, E.CAPTURE_SKIPPED): S.EMAIL,
+    (S.MANUAL_REVIEW, E.UNDO_RESUMED): S.COMPENSATING,
+    (S.MANUAL_REVIEW, E.UNDO_SKIPPED): S.COMPENSATING,
+    (S.MANUAL_REVIEW, E.FORCED_FIN): S.FIN,
+    (S.MANUAL_REVIEW, E.FORCED_COMPENSATED): S.COMPENSATED,
+    (S.MANUAL_REVIEW, E.FORCED_DECLINED): S.DECLINED,
 }
 
 
@@ -98,10 +114,30 @@ def test_rest_states_are_those_of_the_contract() -> None:
     assert {S.FIN, S.DECLINED, S.COMPENSATED, S.MANUAL_REVIEW, S.EXTERNAL} == REST_STATES
 
 
-def test_only_late_money_leaves_a_rest_state() -> None:
+def test_only_late_money_and_a_person_leave_a_rest_state() -> None:
     leaving = {(state, event) for state, event in MOVES if state in REST_STATES}
 
-    assert leaving == LEAVES_REST
+    assert leaving == LEAVES_REST | {row for row in A_PERSONS if row[0] in REST_STATES}
+
+
+def test_a_persons_rows_are_those_and_no_event_of_theirs_has_another() -> None:
+    events = {event for _state, event in A_PERSONS}
+
+    assert {row: after for row, after in TRANSITIONS.items() if row[1] in events} == A_PERSONS
+
+
+def test_only_a_person_takes_a_payment_out_of_manual_review() -> None:
+    leaving = {row for row in MOVES if row[0] is S.MANUAL_REVIEW}
+
+    assert leaving == {row for row in A_PERSONS if row[0] is S.MANUAL_REVIEW}
+
+
+@pytest.mark.parametrize(
+    "state", [S.EMAIL, S.COMPENSATING, *sorted(REST_STATES - {S.MANUAL_REVIEW})]
+)
+def test_what_is_sold_undone_or_over_is_not_abandoned(state: FlowState) -> None:
+    with pytest.raises(IllegalTransition):
+        next_state(state, E.ABANDONED)
 
 
 @pytest.mark.parametrize("state", [state for state in FlowState if state not in REST_STATES])
