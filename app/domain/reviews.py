@@ -1,6 +1,40 @@
-"""What a person is told about a payment that waits for one."""
+"""A payment that waits for a person: on whose desk it lies, why, and what to do about it."""
 
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from app.domain.money import Money
 from app.domain.payment import Payment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """A payment on a person's desk, until an operator's action takes it off.
+
+    Attributes:
+        owner: Whose desk.
+        reason: The event that brought the payment to ``manual_review``.
+        step: The step whose undo failed, if one did.
+        next_step: What to do, as it looked when the review was opened.
+        opened_at: Aware UTC.
+    """
+
+    payment_id: UUID
+    owner: str
+    reason: str
+    step: str | None
+    next_step: str
+    opened_at: datetime
+
+    def as_json(self) -> dict[str, object]:
+        """Return what the audit log keeps of it."""
+        return {
+            "owner": self.owner,
+            "reason": self.reason,
+            "step": self.step,
+            "opened_at": self.opened_at.isoformat(),
+        }
 
 
 def next_step(payment: Payment, step: str | None) -> str:
@@ -13,10 +47,11 @@ def next_step(payment: Payment, step: str | None) -> str:
     if step == "booking_confirmation":
         return "Cancel the booking by hand, then skip; or resume to let it be asked again."
     if step is not None:
-        held, kept = payment.funds.held, payment.funds.kept
+        held = Money(payment.funds.held, payment.amount.currency)
+        kept = Money(payment.funds.kept, payment.amount.currency)
         return (
-            f"The PSP holds {held} and has paid us {kept} (minor units): give it back there, then"
-            " skip; or resume to let it be asked again."
+            f"The PSP holds {held} and has paid us {kept}: give it back there, then skip; or resume"
+            " to let it be asked again."
         )
     return (
         "The capture stayed without an outcome: look at the PSP, then skip if it was captured, or"

@@ -201,26 +201,30 @@ def _decide_undo(saga: Saga, payment: Payment, records: Records, now: datetime) 
     a booking service that is away does not keep the shopper's money. Undos that are about the same
     thing wait for each other (``Undo.after``).
     """
+    undos = _unblocked_undos(saga, payment, records)
+    if not undos:
+        return FlowEvent.UNDO_COMPLETED
     waits: list[datetime] = []
-    unfinished: set[str] = set()
-    has_failed = False
-    for step, undo in undos_needed(saga, payment, records):
-        is_blocked = bool(unfinished & undo.after)
-        unfinished.add(step.name)
-        if is_blocked:
-            continue
+    for step, undo in undos:
         match _undo(step, undo, payment, records, now):
             case Ask() as ask:
                 return [ask]
             case Wait(due):
                 waits.append(due)
             case None:
-                has_failed = True
-    if not unfinished:
-        return FlowEvent.UNDO_COMPLETED
+                pass
+    has_failed = len(waits) < len(undos)
     if has_failed and min(waits, default=now + PUT_OFF_MAX) > now + OTHERS_WAIT:
         return FlowEvent.UNDO_FAILED
     return Wait(min(waits))
+
+
+def failed_undo(saga: Saga, payment: Payment, records: Records, *, now: datetime) -> str | None:
+    """Return the step whose undo a person must look at; the last one if several, None if none."""
+    for step, undo in _unblocked_undos(saga, payment, records):
+        if _undo(step, undo, payment, records, now) is None:
+            return step.name
+    return None
 
 
 def undos_needed(saga: Saga, payment: Payment, records: Records) -> list[tuple[Step, Undo]]:
@@ -233,6 +237,17 @@ def undos_needed(saga: Saga, payment: Payment, records: Records) -> list[tuple[S
         and not step.undo.is_done(payment)
         and not _has(records.get((step.name, Direction.UNDO)), StepStatus.DONE)
     ]
+
+
+def _unblocked_undos(saga: Saga, payment: Payment, records: Records) -> list[tuple[Step, Undo]]:
+    """Return what is left to undo and waits for no other undo, last step first."""
+    unfinished: set[str] = set()
+    found = []
+    for step, undo in undos_needed(saga, payment, records):
+        if not unfinished & undo.after:
+            found.append((step, undo))
+        unfinished.add(step.name)
+    return found
 
 
 def _undo(  # noqa: PLR0911  # one line a case, read top to bottom
@@ -249,7 +264,7 @@ def _undo(  # noqa: PLR0911  # one line a case, read top to bottom
     is_another = record.request not in {None, request.subject}
     if not is_another and (record.status is StepStatus.REFUSED or undo.is_refused(payment, record)):
         return None
-    if _is_told_of(record, payment):
+    if is_told_of(record, payment):
         return _undo_anew(undo, request, record, now)
     asks_again = _undo_asks_again_at(undo, record, now)
     # What was taken is waited for, also when something else is called for by now: two requests
@@ -277,7 +292,7 @@ def _undo_asks_again_at(undo: Undo, record: StepRecord, now: datetime) -> dateti
     return record.asked_at + timedelta(seconds=max(delay, undo.webhook_seconds))
 
 
-def _is_told_of(record: StepRecord, payment: Payment) -> bool:
+def is_told_of(record: StepRecord, payment: Payment) -> bool:
     """Tell whether the PSP has reported how the request ended that it took."""
     reference = record.response.get("psp_reference")
     return record.status is StepStatus.WAITING and payment.funds.tells_of(str(reference))

@@ -18,7 +18,7 @@ from app.domain.saga import (
     StepStatus,
 )
 from app.errors import GatewayError, IllegalTransition
-from app.sagas.decisions import Ask, Wait, after_call, decide, undos_needed
+from app.sagas.decisions import Ask, Wait, after_call, decide, failed_undo
 from app.sagas.definition import Saga
 from app.sagas.ports import Batch, StoredRecords
 from app.services.ports import NewId
@@ -135,7 +135,7 @@ class Moving:
                     sagas.release(claim, change.payment, due=due)
                     return None
                 case FlowEvent() as event:
-                    self._move(claim, event)
+                    self._move(claim, event, looks_from)
                 case _ if not begins:
                     self.batch.payments.save(change)
                     sagas.release(claim, change.payment, due=change.at)
@@ -181,7 +181,7 @@ class Moving:
         self._put(claim, record)
         return Call(record=record, command=command) if is_ours else None
 
-    def _move(self, claim: Claim, event: FlowEvent) -> None:
+    def _move(self, claim: Claim, event: FlowEvent, looks_from: datetime) -> None:
         """Move by an event that the saga's definition chose: a missing row is a bug in it."""
         change = self.change
         before = change.payment.state
@@ -189,8 +189,7 @@ class Moving:
             raise IllegalTransition(before, event)
         self._withdraw(claim)
         if change.payment.state is FlowState.MANUAL_REVIEW:
-            undos = undos_needed(self.saga, change.payment, self.records)
-            step = undos[0][0].name if event is FlowEvent.UNDO_FAILED and undos else None
+            step = failed_undo(self.saga, change.payment, self.records, now=looks_from)
             self.batch.reviews.open(change.payment, step=step, now=change.at)
 
     def _withdraw(self, claim: Claim) -> None:
