@@ -127,6 +127,15 @@ webhook_inbox = Table(
     _timestamp("received_at"),
     Index(None, "merchant_account", "psp_reference"),
     Index(None, "received_at"),
+    # What a sweep looks for, of all that was ever stored.
+    Index(
+        "ix_webhook_inbox_swept",
+        "event_code",
+        "received_at",
+        postgresql_where=text(
+            "event_code IN ('REPORT_AVAILABLE', 'REFUND_FAILED', 'REFUNDED_REVERSED')"
+        ),
+    ),
 )
 
 #: One row for each webhook that is not done. Small, so that claiming stays fast however large the
@@ -147,6 +156,7 @@ inbox_work = Table(
     _timestamp("due"),
     CheckConstraint("state IN ('new', 'parked', 'dead')", name="state"),
     Index("ix_inbox_work_claimable", "due", postgresql_where=text("state <> 'dead'")),
+    Index("ix_inbox_work_dead", "due", postgresql_where=text("state = 'dead'")),
     Index(
         "ix_inbox_work_awaits_merchant_reference",
         "awaits_merchant_reference",
@@ -323,6 +333,7 @@ commands = Table(
         "timestamp",
         postgresql_where=text("offered_until IS NOT NULL"),
     ),
+    Index("ix_commands_refunds", "timestamp", postgresql_where=text("operation = 'refund'")),
 )
 
 #: The response queue. A response of a participant elsewhere waits until the saga has read it; one
@@ -413,6 +424,8 @@ breaks = Table(
     Column("state", Text, nullable=False),
     Column("merchant_account", Text, nullable=False),
     Column("payment_id", ForeignKey(payments.c.payment_id)),
+    # What exactly it is about, if that is not the payment: a file, a refund, an unknown reference.
+    Column("subject", Text),
     Column("amount_minor", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     _timestamp("opened_at"),
@@ -422,5 +435,14 @@ breaks = Table(
         "payment_id",
         unique=True,
         postgresql_where=text("state = 'open'"),
+    ),
+    # Open or not: what a person has settled is not opened again by the next sweep.
+    Index(
+        "uq_breaks_subject",
+        "kind",
+        "merchant_account",
+        "subject",
+        unique=True,
+        postgresql_where=text("subject IS NOT NULL"),
     ),
 )
