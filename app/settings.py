@@ -8,11 +8,20 @@ environment wins over that file.
 
 import hmac
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from app.errors import InvalidSettings
 
@@ -26,6 +35,8 @@ PSP_RETRY_DAYS = 30
 
 #: A webhook that is known for so long is known until the PSP has given up, with days to spare.
 INBOX_DAYS_SAFE = 35
+
+_CAP = re.compile(r"(?P<currency>[A-Z]{3})=(?P<amount_minor>[0-9]{1,15})")
 
 Seconds = Annotated[int, Field(ge=1)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
@@ -134,6 +145,21 @@ class Settings(BaseModel):
     fraud_url: str = Field("", description="The fraud check.")
     fraud_token: SecretStr = Field(SecretStr(""), description="Its bearer token.")
     fraud_timeout_seconds: Seconds = Field(3, description="Total time of one call to it.")
+    fraud_amount_max: str = Field(
+        "",
+        description="The largest amounts that are taken, minor units by currency, such as"
+        " `EUR=500000,JPY=800000`; a currency that is not named has no cap.",
+    )
+    fraud_velocity_max: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Payments of one shopper's mail address at one account within the window; more"
+        " are refused. 0 counts none.",
+    )
+    fraud_velocity_seconds: int = Field(
+        3600, ge=1, le=30 * 86400, description="That window, which moves on with every payment."
+    )
     smtp_host: str = Field("", description="The mail server.")
     smtp_port: int = Field(587, ge=1, le=65535, description="Its port.")
     smtp_tls: Literal["none", "starttls", "tls"] = Field(
@@ -177,6 +203,12 @@ class Settings(BaseModel):
                 return settings
         raise InvalidSettings("; ".join(problems))
 
+    @field_validator("fraud_amount_max")
+    @classmethod
+    def _check_caps(cls, text: str) -> str:
+        _caps(text)
+        return text
+
     @model_validator(mode="after")
     def _check_relations(self) -> Self:
         slowest = max(
@@ -190,6 +222,11 @@ class Settings(BaseModel):
                 "COUNTERSIGN_LEASE_SECONDS must be more than twice the slowest call's timeout"
             )
         return self
+
+    @property
+    def fraud_caps(self) -> Mapping[str, int]:
+        """The largest amounts that are taken, minor units by currency."""
+        return _caps(self.fraud_amount_max)
 
     @property
     def undo_delays(self) -> tuple[float, ...]:
@@ -269,8 +306,21 @@ def _from_file(environ: Mapping[str, str], name: str, problems: list[str]) -> st
     return None
 
 
+def _caps(text: str) -> dict[str, int]:
+    """Read ``EUR=500000,JPY=800000``; nothing is no cap."""
+    caps: dict[str, int] = {}
+    for cap in filter(None, map(str.strip, text.split(","))):
+        match = _CAP.fullmatch(cap)
+        if match is None:
+            raise ValueError("is not of the form EUR=500000,JPY=800000, in minor units")
+        if match["currency"] in caps:
+            raise ValueError(f"names {match['currency']} twice")
+        caps[match["currency"]] = int(match["amount_minor"])
+    return caps
+
+
 def _problem(found: Mapping[str, object]) -> str:
-    location = found["loc"]
+    location, what = found["loc"], str(found["msg"]).removeprefix("Value error, ")
     if isinstance(location, tuple) and location:
-        return f"{variable(str(location[0]))}: {found['msg']}"
-    return str(found["msg"]).removeprefix("Value error, ")
+        return f"{variable(str(location[0]))}: {what}"
+    return what

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from redis import RedisError
+from redis import Redis
 
-from app.redis_client import PAUSE_SECONDS, connect
+from app.redis_client import RedisAway, SparedRedis
 
 #: So many failures in a row open the breaker. In a row, not a rate: one success proves that the
 #: service works, so that a request that always fails among good ones does no harm to them.
@@ -55,53 +55,47 @@ class Marks(Protocol):
         ...
 
 
-class RedisAway(Exception):
-    """Redis can't be asked now."""
-
-
 class RedisMarks:
     """Marks in Redis: plain commands, each atomic by itself. Thread-safe."""
 
     def __init__(self, redis_url: str, now: Callable[[], float] = monotonic) -> None:
         """Connect lazily; every method raises ``RedisAway`` while Redis is."""
-        self._now = now
-        self._redis = connect(redis_url)
-        self._asks_again_at = 0.0
+        self._redis = SparedRedis(redis_url, now)
 
     def is_set(self, name: str) -> bool:
         """See ``Marks``."""
-        return bool(self._ask(lambda: self._redis.exists(name)))
+        return bool(self._redis.ask(lambda redis: redis.exists(name)))
 
     def claim(self, name: str, seconds: float) -> bool:
         """See ``Marks``."""
-        return bool(self._ask(lambda: self._redis.set(name, 1, nx=True, px=_milliseconds(seconds))))
+        milliseconds = _milliseconds(seconds)
+        return bool(self._redis.ask(lambda redis: redis.set(name, 1, nx=True, px=milliseconds)))
 
     def extend(self, name: str, seconds: float) -> bool:
         """See ``Marks``."""
-        return bool(self._ask(lambda: self._redis.pexpire(name, _milliseconds(seconds))))
+        return bool(self._redis.ask(lambda redis: redis.pexpire(name, _milliseconds(seconds))))
 
     def count(self, name: str, seconds: float) -> int:
         """See ``Marks``."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.set(name, 0, nx=True, px=_milliseconds(seconds))
-            pipeline.incr(name)
-            return int(self._ask(pipeline.execute)[-1])
+
+        def count(redis: Redis) -> int:
+            with redis.pipeline() as pipeline:
+                pipeline.set(name, 0, nx=True, px=_milliseconds(seconds))
+                pipeline.incr(name)
+                return int(pipeline.execute()[-1])
+
+        return self._redis.ask(count)
 
     def clear(self, name: str, *others: str) -> bool:
         """See ``Marks``."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.delete(name)
-            pipeline.delete(*others)
-            return bool(self._ask(pipeline.execute)[0])
 
-    def _ask(self, command: Callable[[], T]) -> T:
-        if self._now() < self._asks_again_at:
-            raise RedisAway
-        try:
-            return command()
-        except RedisError as error:
-            self._asks_again_at = self._now() + PAUSE_SECONDS
-            raise RedisAway from error
+        def clear(redis: Redis) -> bool:
+            with redis.pipeline() as pipeline:
+                pipeline.delete(name)
+                pipeline.delete(*others)
+                return bool(pipeline.execute()[0])
+
+        return self._redis.ask(clear)
 
 
 class LocalMarks:

@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from app.gateways.breaker import FAILURES_MAX, MEMORY_SECONDS, Breaker, RedisAway
+from app.gateways.breaker import FAILURES_MAX, MEMORY_SECONDS, Breaker
+from app.redis_client import RedisAway
 from tests.support.guards import PAUSE_SECONDS, Timer, a_breaker, open_breaker
 from tests.support.service import at_once
 

@@ -212,3 +212,34 @@ def test_horizon_shorter_than_the_psp_retries_is_allowed_and_warned_about(
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "1000000000"])
 def test_horizon_is_a_number_of_days_that_can_be_subtracted(name: str, value: str) -> None:
     assert name in problems_of({**REQUIRED, name: value})
+
+
+def test_caps_are_read_by_currency() -> None:
+    settings = Settings.from_env(
+        {**REQUIRED, "COUNTERSIGN_FRAUD_AMOUNT_MAX": "EUR=500000, JPY=80000,"}
+    )
+
+    assert settings.fraud_caps == {"EUR": 500_000, "JPY": 80_000}
+    assert Settings.from_env(REQUIRED).fraud_caps == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "EUR",
+        "EUR=",
+        "EUR=5000.00",
+        "EUR=-1",
+        "eur=5000",
+        "EURO=5000",
+        "EUR=5000;USD=5000",
+        "EUR=\u0665",
+        "EUR=1,EUR=2",
+        f"EUR={10**15}",
+    ],
+)
+def test_a_malformed_cap_is_refused_by_the_settings_name(text: str) -> None:
+    problems = problems_of({**REQUIRED, "COUNTERSIGN_FRAUD_AMOUNT_MAX": text})
+
+    assert problems.startswith("COUNTERSIGN_FRAUD_AMOUNT_MAX: ")
+    assert ";" not in problems
