@@ -13,6 +13,7 @@
       - Forbidden                  the key's role does not reach here          403
     + NotFound                                                                 404
       - PaymentNotFound
+      - CommandNotFound
       - NotificationNotFound
       - MerchantAccountNotFound
       - KeyNotFound
@@ -20,6 +21,7 @@
       - IllegalTransition
       - IdempotencyKeyInFlight     ... yet                                     retryable
       - MerchantReferenceTaken
+      - CommandAnswered
       - ExternalPaymentExists      ... any more                                retryable
       - MerchantAccountExists
     + WebhookRefused             a notification that we do not trust           401
@@ -139,6 +141,12 @@ class PaymentNotFound(NotFound):
     code = "payment_not_found"
 
 
+class CommandNotFound(NotFound):
+    """There is no such command that this participant could have taken."""
+
+    code = "command_not_found"
+
+
 class NotificationNotFound(NotFound):
     """There is no stored webhook with this GUID."""
 
@@ -186,6 +194,12 @@ class MerchantReferenceTaken(StateError):
     """Another payment of this merchant account has this merchant_reference already."""
 
     code = "merchant_reference_taken"
+
+
+class CommandAnswered(StateError):
+    """The command was answered before, and otherwise: the first answer stands."""
+
+    code = "command_answered"
 
 
 class ExternalPaymentExists(StateError):

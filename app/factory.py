@@ -6,7 +6,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.bootstrap import Container, new_id
-from app.http import health, metrics, payments
+from app.http import commands, health, metrics, payments
 from app.http.bodies import register_body_limit
 from app.http.console import pages
 from app.http.console.filters import register_filters
@@ -32,6 +32,14 @@ def create_app(container: Container) -> Flask:
             clock=container.clock,
             new_id=new_id,
             waiters=Waiters(container.engine, waiters_max=container.settings.web_waiters),
+        )
+    )
+    flask_app.register_blueprint(
+        commands.create_blueprint(
+            authenticate=container.accounts.authenticate,
+            unit_of_work=container.unit_of_work,
+            clock=container.clock,
+            new_id=new_id,
         )
     )
     flask_app.register_blueprint(metrics.create_blueprint(container.engine, container.clock))

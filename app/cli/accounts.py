@@ -11,7 +11,7 @@ import click
 
 from app.cli.options import Instant, container
 from app.cli.output import as_json_option, print_json, print_rows
-from app.domain.access import Role
+from app.domain.access import SERVICES, Role
 from app.domain.keys import key_check_value
 from app.domain.psp_retries import RETRY_HORIZON
 from app.errors import InvalidFields
@@ -231,10 +231,18 @@ def api_key() -> None:
     default=Role.MERCHANT.value,
     show_default=True,
 )
+@click.option("--service", type=click.Choice(SERVICES), help="Whose commands a participant takes.")
 @click.option("--expires-at", type=Instant(), help="When it stops working; never by default.")
-def create(account: str, role: str, expires_at: datetime | None) -> None:
-    """Print a new API key, once, alone on a line. Only its hash is kept."""
-    click.echo(container().accounts.create_api_key(account, Role(role), expires_at=expires_at))
+def create(account: str, role: str, service: str | None, expires_at: datetime | None) -> None:
+    """Print a new API key, once, alone on a line. Only its hash is kept.
+
+    A participant's key takes the commands of one service, and opens nothing else.
+    """
+    if (role == Role.PARTICIPANT) != (service is not None):
+        raise click.UsageError("--role participant and --service go together")
+    accounts = container().accounts
+    key = accounts.create_api_key(account, Role(role), service_id=service, expires_at=expires_at)
+    click.echo(key)
 
 
 @api_key.command("list")
@@ -246,6 +254,7 @@ def list_api_keys(*, as_json: bool) -> None:
             "prefix": stored.prefix,
             "merchant_account": stored.merchant_account,
             "role": stored.role.value,
+            "service": stored.service_id,
             "created_at": stored.created_at,
             "expires_at": stored.expires_at,
             "revoked_at": stored.revoked_at,

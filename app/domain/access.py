@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+#: The services that may live elsewhere.
+SERVICES = ("psp", "booking", "fraud", "mail")
+
 
 class Role(StrEnum):
     """What an API key is for."""
@@ -12,6 +15,7 @@ class Role(StrEnum):
     OPERATOR = "operator"
     APPROVER = "approver"
     AUDITOR = "auditor"
+    PARTICIPANT = "participant"  #: a service elsewhere: takes its commands, and nothing else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +24,10 @@ class Caller:
 
     Attributes:
         merchant_account: The account whose payments it may see.
+        service_id: The service whose commands a participant takes; None for all others.
     """
 
     key_id: UUID
     merchant_account: str
     role: Role
+    service_id: str | None = None

@@ -171,3 +171,35 @@ class Received:
     direction: Direction
     round: int
     response: Response
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A command that is handed out to a participant elsewhere.
+
+    Attributes:
+        until: When the saga goes another way, unless it has the answer by then.
+    """
+
+    command: Command
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOut:
+    """What became of a command that a participant elsewhere has taken.
+
+    Attributes:
+        step: Whose decision the command carries out.
+        direction: Which way.
+        is_offered: True while an answer is awaited.
+        response: The latest answer; None if there is none.
+        is_late: True if the latest answer came when none was awaited.
+    """
+
+    command: Command
+    step: str
+    direction: Direction
+    is_offered: bool
+    response: Response | None
+    is_late: bool

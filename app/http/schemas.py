@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from typing import Annotated, TypeVar
 
 from flask import Request
@@ -28,9 +29,17 @@ _MAIL_ADDRESS = re.compile(
 )
 
 
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+
+
 def is_printable(text: str) -> bool:
     """Tell whether the text holds no control character, line break or half character."""
     return text.isprintable()
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether Postgres takes the text: no NUL, no half character."""
+    return "\x00" not in text and not _HALF_CHARACTER.search(text)
 
 
 def _printable(text: str) -> str:
@@ -110,8 +119,15 @@ class StartPaymentBody(_Body):
         }
 
 
-def read_body(request: Request, model: type[M]) -> tuple[M, object]:
+def read_body(
+    request: Request, model: type[M], *, no_card_number: Collection[str] = ()
+) -> tuple[M, object]:
     """Read a JSON body.
+
+    Args:
+        request: The request.
+        model: What the body must be.
+        no_card_number: Fields that may look like a card number and are none.
 
     Returns:
         The body as the model, and as plain JSON for its fingerprint.
@@ -126,9 +142,9 @@ def read_body(request: Request, model: type[M]) -> tuple[M, object]:
         raise UnsupportedContentType
     try:
         body: object = json.loads(request.get_data())
+        refuse_card_numbers(body, but=no_card_number)
     except (ValueError, RecursionError):
         raise MalformedRequest from None
-    refuse_card_numbers(body)
     try:
         return model.model_validate(body), body
     except ValidationError as error:

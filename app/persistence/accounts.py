@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from app.clock import Clock
-from app.domain.access import Caller, Role
+from app.domain.access import SERVICES, Caller, Role
 from app.domain.keys import key_check_value
 from app.errors import (
     InvalidFields,
@@ -83,6 +83,7 @@ class StoredApiKey:
     prefix: str
     merchant_account: str
     role: Role
+    service_id: str | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -247,13 +248,27 @@ class MerchantAccounts:
             return count_under_old_keys(connection, self._vault)
 
     def create_api_key(
-        self, merchant_account: str, role: Role, *, expires_at: datetime | None = None
+        self,
+        merchant_account: str,
+        role: Role,
+        *,
+        service_id: str | None = None,
+        expires_at: datetime | None = None,
     ) -> str:
         """Make an API key and return it; only its hash is kept.
 
+        Args:
+            merchant_account: What it opens.
+            role: What it is for.
+            service_id: One of ``SERVICES`` for a participant, None for all others.
+            expires_at: When it stops working; None for never.
+
         Raises:
+            InvalidFields: A participant without a service, or a service without a participant.
             MerchantAccountNotFound: No such account.
         """
+        if (role is Role.PARTICIPANT) != (service_id in SERVICES):
+            raise InvalidFields({"service": "goes with the role participant, and only with it"})
         prefix = secrets.token_hex(PREFIX_BYTES)
         secret = secrets.token_urlsafe(SECRET_BYTES)
         with self._engine.begin() as connection:
@@ -265,6 +280,7 @@ class MerchantAccounts:
                     prefix=prefix,
                     secret_hash=_hash(secret),
                     role=role,
+                    service_id=service_id,
                     created_at=self._clock.now(),
                     expires_at=expires_at,
                 )
@@ -278,6 +294,7 @@ class MerchantAccounts:
             keys.prefix,
             keys.merchant_account,
             keys.role,
+            keys.service_id,
             keys.created_at,
             keys.expires_at,
             keys.revoked_at,
@@ -430,7 +447,12 @@ def _keys_with_uses(*, today: date) -> Select[Any]:
 
 
 def _caller(row: Row[Any]) -> Caller:
-    return Caller(key_id=row.key_id, merchant_account=row.merchant_account, role=Role(row.role))
+    return Caller(
+        key_id=row.key_id,
+        merchant_account=row.merchant_account,
+        role=Role(row.role),
+        service_id=row.service_id,
+    )
 
 
 def _hash(secret: str) -> bytes:

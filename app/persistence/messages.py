@@ -6,15 +6,30 @@ takes and answers is a transaction of its own.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, select, text, update
 
-from app.domain.saga import Command, Direction, Received, Response, StepRecord
+from app.domain.saga import (
+    Command,
+    Direction,
+    HandedOut,
+    Offer,
+    Received,
+    Response,
+    StepRecord,
+)
 from app.persistence.recordset import as_rows, from_rows, insert_rows
 from app.persistence.tables import commands, responses, saga_instances
+
+#: When an offer has been over for so long, its saga has gone another way, and it is let go: what
+#: nobody took while a participant was away must not be stepped over by every later look.
+OVER = timedelta(minutes=5)
+
+#: How many of the oldest offers one look lets go at the most.
+LOOKED_AT = 1000
 
 
 class PostgresTransport:
@@ -23,7 +38,7 @@ class PostgresTransport:
     def __init__(self, connection: Connection) -> None:
         """Work inside ``connection``'s transaction."""
         self._connection = connection
-        self._sent: dict[UUID, Mapping[str, object]] = {}
+        self._sent: dict[UUID, dict[str, object]] = {}
         self._withdrawn: set[UUID] = set()
         self._kept: list[Mapping[str, object]] = []
 
@@ -47,6 +62,9 @@ class PostgresTransport:
     def withdraw(self, saga_id: UUID) -> None:
         """Offer the saga's commands to act no longer: it goes another way."""
         self._withdrawn.add(saga_id)
+        for sent in self._sent.values():
+            if sent["saga_id"] == saga_id and sent["direction"] is Direction.ACT:
+                sent["offered_until"] = None
 
     def keep(self, response: Response) -> None:
         """Keep a response that the sender brought back itself, and is applying."""
@@ -89,58 +107,89 @@ class PostgresTransport:
         limit: int,
         now: datetime,
         taken_until: datetime,
-    ) -> Sequence[Command]:
+    ) -> Sequence[Offer]:
         """Hand out what is offered to a participant elsewhere, oldest first."""
-        wanted = {
-            "service_id": service_id,
-            "merchant_account": merchant_account,
-            "taken_by": taken_by,
-            "limit": limit,
-            "now": now,
-            "taken_until": taken_until,
-        }
-        taken = self._connection.execute(_TAKE, wanted).mappings()
-        return sorted(map(_command_of, taken), key=lambda command: command.timestamp)
+        offered = {"service_id": service_id, "merchant_account": merchant_account}
+        over = {"over_by": now - OVER, "looked_at": LOOKED_AT}
+        self._connection.execute(_LET_GO, offered | over)
+        wanted = {"taken_by": taken_by, "limit": limit, "now": now, "taken_until": taken_until}
+        taken = self._connection.execute(_TAKE, offered | wanted).mappings()
+        offers = [Offer(command=_command_of(row), until=row["offered_until"]) for row in taken]
+        return sorted(offers, key=lambda offer: offer.command.timestamp)
+
+    def payment_of(
+        self, message_id: UUID, *, service_id: str, merchant_account: str
+    ) -> UUID | None:
+        """Return the payment that a command is about; see ``Transport``. Locks nothing."""
+        query = (
+            select(saga_instances.c.payment_id)
+            .join_from(commands, saga_instances, commands.c.saga_id == saga_instances.c.saga_id)
+            .where(
+                commands.c.message_id == message_id,
+                commands.c.service_id == service_id,
+                commands.c.merchant_account == merchant_account,
+                commands.c.taken_by.is_not(None),
+            )
+        )
+        return self._connection.execute(query).scalar_one_or_none()
+
+    def handed_out(self, message_id: UUID) -> HandedOut | None:
+        """Return what became of a command that was taken, and lock its saga."""
+        saga_id = select(commands.c.saga_id).where(commands.c.message_id == message_id)
+        saga = select(saga_instances.c.saga_id).where(
+            saga_instances.c.saga_id == saga_id.scalar_subquery()
+        )
+        self._connection.execute(saga.with_for_update())
+        # Read when nobody else decides about it any more, and held against retention.
+        command = select(commands).where(commands.c.message_id == message_id)
+        held = command.with_for_update(read=True, key_share=True)
+        row = self._connection.execute(held).mappings().one_or_none()
+        if row is None:
+            return None
+        latest = self._latest_response(message_id)
+        return HandedOut(
+            command=_command_of(row),
+            step=row["step"],
+            direction=Direction(row["direction"]),
+            is_offered=row["offered_until"] is not None,
+            response=_response_of(latest) if latest else None,
+            is_late=latest is not None and latest["applied_at"] == latest["timestamp"],
+        )
 
     def answer(self, response: Response) -> bool:
         """Keep the response of a participant elsewhere, and wake its saga."""
-        saga = saga_instances.c
-        is_awaited = self._connection.execute(
-            update(saga_instances)
-            .where(saga.saga_id == response.saga_id, saga.due.is_not(None))
-            .values(due=response.timestamp)
-        ).rowcount
-        is_offered = self._connection.execute(
-            update(commands)
-            .where(
-                commands.c.message_id == response.command_id, commands.c.offered_until.is_not(None)
-            )
-            .values(offered_until=None)
-        ).rowcount
-        is_in_time = bool(is_awaited and is_offered)
+        is_in_time = self._close_offer(response.command_id) and self._wake(response)
+        # Whatever is late has been read at once; ``receive`` always reads later.
         row = _row(response, applied_at=None if is_in_time else response.timestamp)
         self._connection.execute(_KEEP, {"rows": as_rows([row])})
         return is_in_time
 
-    def command(self, message_id: UUID) -> tuple[Command, Response | None] | None:
-        """Return a command and its latest response; None if there is no such command.
+    def _close_offer(self, message_id: UUID) -> bool:
+        command = commands.c
+        closed = self._connection.execute(
+            update(commands)
+            .where(command.message_id == message_id, command.offered_until.is_not(None))
+            .values(offered_until=None, taken_until=None)
+        )
+        return closed.rowcount > 0
 
-        Its saga is locked: a worker that is deciding about it just now decides without a response
-        that is about to be kept, and finds the saga due again.
-        """
-        query = select(commands).where(commands.c.message_id == message_id)
-        row = self._connection.execute(query).mappings().one_or_none()
-        if row is None:
-            return None
-        saga = select(saga_instances.c.saga_id).where(saga_instances.c.saga_id == row["saga_id"])
-        self._connection.execute(saga.with_for_update())
-        latest = self._connection.execute(
+    def _wake(self, response: Response) -> bool:
+        saga = saga_instances.c
+        woken = self._connection.execute(
+            update(saga_instances)
+            .where(saga.saga_id == response.saga_id, saga.due.is_not(None))
+            .values(due=response.timestamp)
+        )
+        return woken.rowcount > 0
+
+    def _latest_response(self, message_id: UUID) -> RowMapping | None:
+        query = (
             select(responses)
             .where(responses.c.command_id == message_id)
             .order_by(responses.c.timestamp.desc())
             .limit(1)
-        ).mappings()
-        return _command_of(row), next(map(_response_of, latest), None)
+        )
+        return self._connection.execute(query).mappings().one_or_none()
 
 
 def _row(response: Response, *, applied_at: datetime | None) -> Mapping[str, object]:
@@ -189,7 +238,7 @@ _SEND = text(
     INSERT INTO commands ({", ".join(_SENT)})
     SELECT {", ".join(_SENT)} FROM {from_rows(commands, _SENT)}
         ON CONFLICT (message_id) DO UPDATE
-       SET offered_until = excluded.offered_until, taken_by = NULL, taken_until = NULL
+       SET offered_until = excluded.offered_until
      WHERE excluded.offered_until IS NOT NULL
     """  # noqa: S608  # names of our own table
 )
@@ -202,22 +251,38 @@ _WITHDRAW = text(
 )
 _RECEIVE = text(
     """
-    UPDATE responses SET applied_at = :now
+    UPDATE responses
+       SET applied_at = GREATEST(:now, responses.timestamp + interval '1 microsecond')
       FROM commands
      WHERE responses.saga_id = ANY(:saga_ids) AND responses.applied_at IS NULL
        AND commands.message_id = responses.command_id
     RETURNING responses.*, commands.step, commands.direction, commands.round
     """
 )
+#: Arrays, so that no plan looks for the rows more than once and takes more than it may.
 _TAKE = text(
     """
     UPDATE commands SET taken_by = :taken_by, taken_until = :taken_until
-     WHERE message_id IN (
+     WHERE message_id = ANY(ARRAY(
             SELECT message_id FROM commands
              WHERE service_id = :service_id AND merchant_account = :merchant_account
                AND offered_until > :now AND (taken_until IS NULL OR taken_until <= :now)
              ORDER BY timestamp LIMIT :limit
-               FOR UPDATE SKIP LOCKED)
+               FOR UPDATE SKIP LOCKED))
     RETURNING commands.*
+    """
+)
+_LET_GO = text(
+    """
+    UPDATE commands SET offered_until = NULL
+     WHERE message_id = ANY(ARRAY(
+            SELECT c.message_id
+              FROM (SELECT message_id, offered_until FROM commands
+                     WHERE service_id = :service_id AND merchant_account = :merchant_account
+                       AND offered_until IS NOT NULL
+                     ORDER BY timestamp LIMIT :looked_at) AS oldest
+              JOIN commands c USING (message_id)
+             WHERE oldest.offered_until <= :over_by AND c.offered_until <= :over_by
+               FOR UPDATE OF c SKIP LOCKED))
     """
 )

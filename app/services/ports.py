@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.domain.money import Money
 from app.domain.payment import Change, Payment
-from app.domain.saga import Command, Received, Reply, Response, StepRecord
+from app.domain.saga import Command, HandedOut, Offer, Received, Reply, Response, StepRecord
 
 
 class NewId(Protocol):
@@ -190,25 +190,37 @@ class Transport(Protocol):
         limit: int,
         now: datetime,
         taken_until: datetime,
-    ) -> Sequence[Command]:
+    ) -> Sequence[Offer]:
         """Hand out what is offered to a participant elsewhere, oldest first.
 
-        What it does not answer until ``taken_until`` is handed out again.
+        What it does not answer until ``taken_until`` is handed out again. Never waits: what another
+        participant is taking just now is passed over.
+        """
+        ...
+
+    def payment_of(
+        self, message_id: UUID, *, service_id: str, merchant_account: str
+    ) -> UUID | None:
+        """Return the payment that a command is about, for the caller to lock.
+
+        Returns:
+            None if no participant of this service and account has ever taken such a command.
+        """
+        ...
+
+    def handed_out(self, message_id: UUID) -> HandedOut | None:
+        """Return what became of a command that was taken; None if it is forgotten meanwhile.
+
+        The caller has locked its payment. Its saga is locked until the transaction ends: a worker
+        that decides about it does so before this transaction, or knows what came of it.
         """
         ...
 
     def answer(self, response: Response) -> bool:
-        """Keep the response of a participant elsewhere, and wake its saga.
+        """Keep the response of a participant elsewhere, and wake its saga, which is locked.
 
         Returns:
-            False if the saga has gone another way: the response is kept, and changes nothing.
-        """
-        ...
-
-    def command(self, message_id: UUID) -> tuple[Command, Response | None] | None:
-        """Return a command and its latest response; None if there is no such command.
-
-        The command's saga is locked until the transaction ends.
+            False if it is late, since the saga has gone another way: it is kept all the same.
         """
         ...
 
