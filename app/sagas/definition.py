@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import Enum
 
 from app.domain.facts import Fact
-from app.domain.flow import FlowEvent, FlowState, next_state
+from app.domain.flow import MOVES, FlowEvent, FlowState
 from app.domain.payment import Payment
 from app.domain.saga import Direction, Request, StepRecord
 
@@ -144,10 +144,13 @@ class Saga:
         is_past_the_pivot = False
         for stage in self.stages:
             for after, event in stage.on_done.items():
-                if next_state(stage.state, event) is not after:
+                if MOVES.get((stage.state, event)) is not after:
                     raise ValueError(f"{event} does not lead from {stage.state} to {after}")
             for event in _ways_out(stage):
-                if is_past_the_pivot and next_state(stage.state, event) is FlowState.DECLINED:
+                leads_to = MOVES.get((stage.state, event))
+                if leads_to is None:
+                    raise ValueError(f"{event} leads nowhere from {stage.state}")
+                if is_past_the_pivot and leads_to is FlowState.DECLINED:
                     raise ValueError(f"{stage.state} comes after the pivot and may be declined")
             is_past_the_pivot = is_past_the_pivot or stage.is_pivot
 

@@ -70,9 +70,9 @@ def test_a_temporary_refusal_is_tried_again(verb: str, code: bytes) -> None:
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize("reply", [b"421 closing", b"500 what", b"", b"garbage"])
-def test_a_mail_that_was_taken_is_sent_whatever_the_server_says_to_goodbye(reply: bytes) -> None:
-    with a_peer(smtp({"QUIT": reply})) as port:
+@pytest.mark.parametrize("goodbye", [b"421 closing", b"500 what", b"", b"garbage"])
+def test_a_mail_that_was_taken_is_sent_whatever_the_server_says_to_goodbye(goodbye: bytes) -> None:
+    with a_peer(smtp({"QUIT": goodbye})) as port:
         reply = send(port)
 
     assert reply.success

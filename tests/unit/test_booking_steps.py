@@ -1,127 +1,130 @@
-"""What each step of the booking saga asks of the outside, and what it makes of the answer."""
+"""What each step of the booking saga asks of whom, and what it learns from the answer."""
+
+from collections.abc import Mapping
+from datetime import datetime
 
 import pytest
 
-from app.domain.flow import MOVES, FlowEvent, FlowState
-from app.domain.funds import Fact, FactKind
-from app.domain.payment import CaptureMode
-from app.domain.saga import StepStatus
-from app.sagas.booking import (
-    ask_authorisation,
-    ask_booking,
-    ask_capture,
-    ask_fraud_check,
-    cancel_booking,
-    give_money_back,
-    send_mail,
+from app.domain.facts import FactKind
+from app.domain.identifiers import message_id, step_key
+from app.domain.payment import Payment
+from app.domain.saga import Request
+from tests.support.builders import (
+    NOW,
+    PAYMENT_ID,
+    PSP_REFERENCE,
+    a_fact,
+    a_payment,
+    later,
 )
-from app.sagas.definition import Act, Call
-from tests.support.builders import a_fact, a_payment, later
-from tests.support.fakes import FakeOutside
+from tests.support.sagas import STEPS
 
-S, E, K = FlowState, FlowEvent, FactKind
+ID = str(PAYMENT_ID)
+AMOUNT = {"amount_minor": 12500, "currency": "EUR"}
+SHOPPER = {
+    "payment_id": ID,
+    "merchant_reference": "ORDER-1001",
+    **AMOUNT,
+    "shopper": {"email": "s.hopper@example.com"},
+}
+BOOKING = {"payment_id": ID, "booking_reference": "BK-1001"}
 
-CAPTURED = a_fact(K.CAPTURED, reference="CAP1")
-PARTLY_REFUNDED = a_fact(K.REFUNDED, reference="REF1", amount_minor=2500, occurred_at=later(1))
+ASKED = {
+    "fraud_check": ("fraud", "check", SHOPPER),
+    "fraud_rules": ("fraud_rules", "check", SHOPPER),
+    "preauth": (
+        "psp",
+        "authorise",
+        {
+            "merchant_reference": "ORDER-1001",
+            **AMOUNT,
+            "payment_method": {"type": "scheme", "holder_name": "S Hopper"},
+        },
+    ),
+    "booking_confirmation": ("booking", "confirm", BOOKING | AMOUNT),
+    "capture": ("psp", "capture", {"psp_reference": PSP_REFERENCE, **AMOUNT}),
+    "email": (
+        "mail",
+        "send",
+        {
+            "template": "confirmation",
+            "to": "s.hopper@example.com",
+            "merchant_reference": "ORDER-1001",
+            **BOOKING,
+            **AMOUNT,
+        },
+    ),
+}
 
 
-def a_call(outside: FakeOutside, *facts: Fact, capture: CaptureMode = CaptureMode.MANUAL) -> Call:
-    return Call(
-        payment=a_payment(facts=facts, capture=capture),
-        idempotency_key="key-1",
-        gateways=outside.participants(),
+def paid() -> Payment:
+    return a_payment(psp_reference=PSP_REFERENCE)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_request_says_who_is_asked_what_and_all_that_they_need(name: str) -> None:
+    service_id, operation, data = ASKED[name]
+
+    assert STEPS[name].request(paid()) == Request(
+        service_id=service_id, operation=operation, data=data
+    )
+
+
+def test_booking_is_undone_by_cancelling_it() -> None:
+    undo = STEPS["booking_confirmation"].undo
+    assert undo is not None
+
+    assert undo.request(paid(), {}) == Request(
+        service_id="booking", operation="cancel", data=BOOKING
     )
 
 
 @pytest.mark.parametrize(
-    ("act", "state", "yes", "no"),
+    ("operation", "data", "subject"),
     [
-        (ask_fraud_check, S.FRAUD_CHECK, E.FRAUD_CHECK_PASSED, E.FRAUD_CHECK_REFUSED),
-        (ask_booking, S.BOOKING_CONFIRMATION, E.BOOKING_CONFIRMED, E.BOOKING_REFUSED),
-        (send_mail, S.EMAIL, E.MAIL_SENT, E.MAIL_FAILED),
+        ("confirm", BOOKING, "confirm"),
+        ("cancel", {"merchant_reference": "ORDER-1001"}, "cancel"),
+        ("cancel", {"psp_reference": "PSP1"}, "cancel:PSP1"),
+        ("refund", {"psp_reference": "PSP1", "amount_minor": 5}, "refund:PSP1:5"),
+        ("refund", {"amount_minor": 5, "psp_reference": "PSP1"}, "refund:PSP1:5"),
+        ("refund", {"psp_reference": "PSP1", "amount_minor": 6}, "refund:PSP1:6"),
     ],
 )
-def test_answer_of_yes_or_no_decides_the_step(
-    act: Act, state: FlowState, yes: FlowEvent, no: FlowEvent
+def test_subject_tells_requests_apart_by_operation_reference_and_amount(
+    operation: str, data: Mapping[str, object], subject: str
 ) -> None:
-    willing, unwilling = FakeOutside(), FakeOutside()
-    for party in (unwilling.fraud, unwilling.booking, unwilling.mail):
-        party.says_yes = False
-
-    accepted, refused = act(a_call(willing)), act(a_call(unwilling))
-
-    assert (accepted.status, accepted.event) == (StepStatus.DONE, yes)
-    assert (refused.status, refused.event) == (StepStatus.REFUSED, no)
-    assert {(state, yes), (state, no)} <= set(MOVES)
+    assert Request(service_id="psp", operation=operation, data=data).subject == subject
 
 
-def test_booking_leads_to_the_capture_if_that_is_automatic() -> None:
-    outcome = ask_booking(a_call(FakeOutside(), capture=CaptureMode.AUTOMATIC))
+def test_answer_to_the_authorisation_names_the_payment_and_decides_nothing() -> None:
+    """F8."""
+    learns = STEPS["preauth"].learns
 
-    assert outcome.event is E.BOOKING_CONFIRMED_FOR_CAPTURE
+    fact = learns(paid(), {"psp_reference": "PSP1", "result": "Authorised"}, later(5))
 
-
-@pytest.mark.parametrize("result", ["Authorised", "Refused", "Pending"])
-def test_answer_to_the_authorisation_decides_nothing(result: str) -> None:
-    outside = FakeOutside()
-    outside.psp.result = result
-
-    outcome = ask_authorisation(a_call(outside))
-
-    assert (outcome.status, outcome.event) == (StepStatus.WAITING, None)
-    assert outcome.evidence["result"] == result
-    assert outcome.payment_psp_reference == "8816178914079738"
+    assert fact == a_fact(FactKind.PENDING, reference="PSP1", occurred_at=later(5))
 
 
-def test_answer_to_the_capture_decides_nothing_and_names_no_payment() -> None:
-    outside = FakeOutside()
-
-    outcome = ask_capture(a_call(outside))
-
-    assert (outcome.status, outcome.event) == (StepStatus.WAITING, None)
-    assert outcome.payment_psp_reference is None
-    assert outside.psp.calls == [("capture", "key-1")]
+@pytest.mark.parametrize("answer", [{}, {"psp_reference": None}, {"psp_reference": 7}])
+def test_answer_without_a_reference_teaches_nothing(answer: Mapping[str, object]) -> None:
+    assert STEPS["preauth"].learns(paid(), answer, NOW) is None
 
 
-@pytest.mark.parametrize(
-    ("facts", "asked"),
-    [
-        ((), "cancel"),
-        ((a_fact(),), "cancel"),
-        ((a_fact(), CAPTURED), "refund"),
-        ((a_fact(), CAPTURED, PARTLY_REFUNDED), "refund"),
-        ((CAPTURED,), "refund"),
-    ],
-    ids=["unknown", "held", "captured", "partly refunded", "captured first"],
-)
-def test_money_that_we_keep_is_refunded_and_a_hold_is_cancelled(
-    facts: tuple[Fact, ...], asked: str
-) -> None:
-    outside = FakeOutside()
-
-    outcome = give_money_back(a_call(outside, *facts))
-
-    [(what, key)] = outside.psp.calls
-    assert (what, len(key)) == (asked, 64)
-    assert (outcome.status, outcome.event) == (StepStatus.WAITING, None)
+@pytest.mark.parametrize("name", sorted(set(STEPS) - {"preauth"}))
+@pytest.mark.parametrize("at", [NOW])
+def test_no_other_answer_tells_of_the_money(name: str, at: datetime) -> None:
+    assert STEPS[name].learns(paid(), {"psp_reference": "PSP1"}, at) is None
 
 
-def test_what_is_asked_for_is_part_of_the_key_and_its_repetition_is_not() -> None:
-    outside = FakeOutside()
+def test_command_is_the_same_message_on_every_retry_and_another_for_every_decision() -> None:
+    keys = [
+        step_key(PAYMENT_ID, step, direction, round_)
+        for step in STEPS
+        for direction in ("act", "undo")
+        for round_ in (1, 2)
+    ]
+    ids = [message_id(key) for key in keys]
 
-    give_money_back(a_call(outside, a_fact()))
-    give_money_back(a_call(outside, a_fact()))
-    give_money_back(a_call(outside, a_fact(), CAPTURED))
-
-    cancel, again, refund = outside.psp.calls
-    assert cancel == again
-    assert refund[1] != cancel[1]
-
-
-def test_cancelled_booking_is_done_at_once() -> None:
-    outside = FakeOutside()
-
-    outcome = cancel_booking(a_call(outside))
-
-    assert (outcome.status, outcome.event) == (StepStatus.DONE, None)
-    assert outside.booking.calls == [("cancel", "key-1")]
+    assert ids == [message_id(key) for key in keys]
+    assert len(set(keys)) == len(set(ids)) == len(STEPS) * 4
+    assert {(one.version, one.variant) for one in ids} == {(8, "specified in RFC 4122")}

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from app.domain.flow import MOVES, REST_STATES, FlowEvent, FlowState
 from app.domain.funds import Fact, FactKind
+from app.domain.payment import CaptureMode
 from app.domain.saga import Direction, StepRecord, StepStatus
-from app.sagas.booking import booking_saga
-from app.sagas.decisions import Ask, Wait, decide
+from app.sagas.decisions import Wait, decide
+from app.sagas.definition import Saga
 from tests.support.builders import a_fact, a_payment, a_step_record, later
-
-SAGA = booking_saga(decision_window_seconds=900)
+from tests.support.sagas import INSURANCE, SAGA, with_insurance
 
 SECONDS = st.integers(0, 10).map(lambda power: later(4.0**power))
 
@@ -35,33 +35,43 @@ FACTS = st.lists(
 RECORDS = st.lists(
     st.builds(
         a_step_record,
-        st.sampled_from([step.name for step in SAGA.steps]),
+        st.sampled_from([*(step.name for step in SAGA.steps), INSURANCE.name]),
         st.sampled_from(Direction),
         st.sampled_from(StepStatus),
-        attempts=st.integers(1, 12),
-        response=st.sampled_from([{}, {"result": "Refused"}, {"result": "Authorised"}]),
+        round_=st.integers(1, 6),
+        attempts=st.integers(0, 12),
+        request=st.sampled_from([None, "cancel", "cancel:PAY", "refund:PAY:100"]),
+        response=st.sampled_from(
+            [{}, {"result": "Refused"}, {"result": "Authorised"}, {"psp_reference": "MOD"}]
+        ),
+        due=st.none() | SECONDS,
     ),
-    max_size=5,
+    max_size=6,
 )
 
 
 @pytest.mark.parametrize("state", [state for state in FlowState if state not in REST_STATES])
-@settings(deadline=None, derandomize=True, max_examples=50)
-@given(facts=FACTS, records=RECORDS, now=SECONDS, has_just_called=st.booleans())
-def test_every_decision_is_a_row_of_the_table_or_a_call_or_a_wait(
+@pytest.mark.parametrize("saga", [SAGA, with_insurance().newest], ids=["ours", "side by side"])
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(facts=FACTS, records=RECORDS, now=SECONDS, capture=st.sampled_from(CaptureMode))
+def test_every_decision_is_a_row_of_the_table_or_calls_or_a_wait(
+    *,
+    saga: Saga,
     state: FlowState,
     facts: tuple[Fact, ...],
     records: list[StepRecord],
     now: datetime,
-    *,
-    has_just_called: bool,
+    capture: CaptureMode,
 ) -> None:
+    """F36: and so no payment is ever without a future."""
+    if state is FlowState.CAPTURE:
+        capture = CaptureMode.AUTOMATIC  # no other payment comes there
+
     decision = decide(
-        SAGA,
-        a_payment(state=state, facts=facts),
+        saga,
+        a_payment(state=state, facts=facts, capture=capture),
         {(record.step, record.direction): record for record in records},
         now=now,
-        just_called=records[0] if has_just_called and records else None,
     )
 
     match decision:
@@ -69,6 +79,7 @@ def test_every_decision_is_a_row_of_the_table_or_a_call_or_a_wait(
             assert (state, decision) in MOVES
         case Wait():
             assert decision.due >= now
-        case Ask():
-            assert decision.record.attempts >= 1
-            assert decision.record.asked_at == now
+        case asks:
+            assert asks
+            assert all(ask.record.attempts >= 1 for ask in asks)
+            assert {ask.record.asked_at for ask in asks} == {now}

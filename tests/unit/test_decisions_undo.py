@@ -7,11 +7,9 @@ import pytest
 from app.domain.flow import FlowEvent, FlowState
 from app.domain.funds import Fact, FactKind
 from app.domain.saga import Direction, StepRecord, StepStatus
-from app.sagas.booking import UNDO_RETRY, booking_saga, cancel_booking, give_money_back
-from app.sagas.decisions import Ask, Decision, Wait, decide
+from app.sagas.decisions import ELSEWHERE, PUT_OFF_MAX, Ask, Decision, Wait, decide
 from tests.support.builders import NOW, a_fact, a_payment, a_step_record, later
-
-SAGA = booking_saga(decision_window_seconds=900)
+from tests.support.sagas import SAGA, UNDO_RETRY
 
 S, E, K = FlowState, FlowEvent, FactKind
 ACT, UNDO = Direction.ACT, Direction.UNDO
@@ -28,54 +26,62 @@ BOOKED = a_step_record(S.BOOKING_CONFIRMATION, status=StepStatus.DONE)
 CAPTURE = a_step_record(S.CAPTURE, status=StepStatus.WAITING)
 
 
-def undoing(step: FlowState, status: StepStatus, *, attempts: int = 1) -> StepRecord:
-    return a_step_record(step, UNDO, status, attempts=attempts)
+def undoing(
+    step: str,
+    status: StepStatus = StepStatus.WAITING,
+    *,
+    attempts: int = 1,
+    request: str | None = None,
+    reference: str | None = None,
+    due: datetime | None = None,
+) -> StepRecord:
+    response = {"psp_reference": reference} if reference else {}
+    return a_step_record(
+        step, UNDO, status, attempts=attempts, request=request, response=response, due=due
+    )
 
 
 def decided(
-    *records: StepRecord,
-    facts: tuple[Fact, ...] = (AUTHORISED,),
-    now: datetime = NOW,
-    just_called: StepRecord | None = None,
+    *records: StepRecord, facts: tuple[Fact, ...] = (AUTHORISED,), now: datetime = NOW
 ) -> Decision:
     return decide(
         SAGA,
         a_payment(state=S.COMPENSATING, facts=facts),
         {(record.step, record.direction): record for record in records},
         now=now,
-        just_called=just_called,
     )
 
 
+def the_ask(decision: Decision) -> Ask:
+    assert not isinstance(decision, (FlowEvent, Wait)), decision
+    [ask] = decision
+    return ask
+
+
 def asked(decision: Decision) -> tuple[str, Direction]:
-    assert isinstance(decision, Ask)
-    return (decision.record.step, decision.record.direction)
+    record = the_ask(decision).record
+    return (record.step, record.direction)
 
 
 def test_capture_is_undone_first() -> None:
+    """F27."""
     decision = decided(PREAUTH, BOOKED, CAPTURE, facts=(AUTHORISED, CAPTURED))
 
     assert asked(decision) == (S.CAPTURE, UNDO)
 
 
 def test_booking_is_undone_when_the_money_is_back() -> None:
+    """F27."""
     decision = decided(PREAUTH, BOOKED, CAPTURE, facts=(AUTHORISED, CAPTURED, REFUNDED))
 
     assert asked(decision) == (S.BOOKING_CONFIRMATION, UNDO)
 
 
 def test_hold_is_released_last() -> None:
+    """F27."""
     cancelled = undoing(S.BOOKING_CONFIRMATION, StepStatus.DONE)
 
     assert asked(decided(PREAUTH, BOOKED, cancelled)) == (S.PREAUTH, UNDO)
-
-
-def test_steps_before_are_not_undone_while_a_later_one_waits() -> None:
-    refunding = undoing(S.CAPTURE, StepStatus.WAITING)
-
-    decision = decided(PREAUTH, BOOKED, CAPTURE, refunding, facts=(AUTHORISED, CAPTURED))
-
-    assert isinstance(decision, Wait)
 
 
 def test_nothing_left_completes_the_undo() -> None:
@@ -88,60 +94,50 @@ def test_payment_that_never_went_out_has_nothing_to_undo() -> None:
     assert decided(facts=()) is E.UNDO_COMPLETED
 
 
-def test_refused_booking_is_not_undone() -> None:
-    refused = a_step_record(S.BOOKING_CONFIRMATION, status=StepStatus.REFUSED)
+@pytest.mark.parametrize("status", [StepStatus.REFUSED, StepStatus.REJECTED])
+def test_refused_booking_is_not_undone(status: StepStatus) -> None:
+    refused = a_step_record(S.BOOKING_CONFIRMATION, status=status)
 
     assert asked(decided(PREAUTH, refused)) == (S.PREAUTH, UNDO)
 
 
-def test_booking_without_an_answer_is_undone() -> None:
-    hanging = a_step_record(S.BOOKING_CONFIRMATION, attempts=4)
+@pytest.mark.parametrize("status", [StepStatus.ASKED, StepStatus.SENT, StepStatus.UNRESOLVED])
+def test_booking_without_an_answer_is_undone(status: StepStatus) -> None:
+    """F30."""
+    hanging = a_step_record(S.BOOKING_CONFIRMATION, status=status, attempts=4)
 
     assert asked(decided(PREAUTH, hanging)) == (S.BOOKING_CONFIRMATION, UNDO)
 
 
-def test_first_ask_of_an_undo_is_a_decision_of_its_own() -> None:
-    decision = decided(PREAUTH, now=later(9))
+@pytest.mark.parametrize("registered", [(), (undoing(S.PREAUTH, StepStatus.REGISTERED),)])
+def test_first_ask_of_an_undo_is_a_decision_of_its_own(registered: tuple[StepRecord, ...]) -> None:
+    ask = the_ask(decided(PREAUTH, *registered, now=later(9)))
 
-    assert decision == Ask(
-        act=give_money_back,
-        record=a_step_record(S.PREAUTH, UNDO, started_at=later(9)),
-        on_rejected=None,
+    assert ask.request.subject == "cancel:8816178914079738"
+    assert ask.record == a_step_record(
+        S.PREAUTH, UNDO, request="cancel:8816178914079738", started_at=later(9)
     )
+    assert ask.answered_by == later(9) + ELSEWHERE
+    assert not ask.has_undo
 
 
-def test_booking_is_undone_by_cancelling_it() -> None:
-    decision = decided(PREAUTH, BOOKED)
+def test_undo_that_is_registered_for_a_later_round_is_asked_under_that_rounds_key() -> None:
+    """F15: a payment may have to be undone once more; the old key would bring the old answer."""
+    reopened = a_step_record(S.PREAUTH, UNDO, StepStatus.REGISTERED, round_=3, attempts=0)
 
-    assert isinstance(decision, Ask)
-    assert decision.act is cancel_booking
+    record = the_ask(decided(PREAUTH, reopened, now=later(5000))).record
+
+    assert (record.round, record.attempts, record.started_at) == (3, 1, later(5000))
 
 
 def test_authorisation_that_nobody_answered_for_is_released_all_the_same() -> None:
+    """F30."""
     assert asked(decided(PREAUTH, facts=())) == (S.PREAUTH, UNDO)
 
 
 def test_silence_does_not_prove_that_the_money_is_back() -> None:
-    releasing = undoing(S.PREAUTH, StepStatus.WAITING)
-
-    assert isinstance(decided(PREAUTH, releasing, facts=()), Wait)
-
-
-@pytest.mark.parametrize(
-    "facts",
-    [
-        (AUTHORISED, CANCELLED),
-        (AUTHORISED, a_fact(K.EXPIRED, occurred_at=later(2))),
-        (AUTHORISED, CAPTURED, REFUNDED),
-        (a_fact(K.REFUSED),),
-        (CANCELLED,),
-    ],
-    ids=["cancelled", "expired", "refunded", "refused", "voided unseen"],
-)
-def test_evidence_that_nothing_is_left_ends_the_undo_without_asking(
-    facts: tuple[Fact, ...],
-) -> None:
-    assert decided(PREAUTH, facts=facts) is E.UNDO_COMPLETED
+    """F30."""
+    assert isinstance(decided(PREAUTH, undoing(S.PREAUTH), facts=()), Wait)
 
 
 def test_partial_refund_is_not_the_money_back() -> None:
@@ -150,74 +146,96 @@ def test_partial_refund_is_not_the_money_back() -> None:
     assert asked(decided(PREAUTH, CAPTURE, facts=(AUTHORISED, CAPTURED, part))) == (S.CAPTURE, UNDO)
 
 
+def test_capture_of_which_nothing_is_known_is_reversed() -> None:
+    """F30."""
+    request = the_ask(decided(PREAUTH, CAPTURE)).request
+
+    assert (request.operation, request.service_id) == ("reverse", "psp")
+
+
 @pytest.mark.parametrize(
-    "facts",
-    [(AUTHORISED, CANCEL_REFUSED), (AUTHORISED, CAPTURED, REFUND_REFUSED)],
+    ("facts", "refused"),
+    [
+        (
+            (AUTHORISED, CANCEL_REFUSED),
+            undoing(S.PREAUTH, request="cancel:8816178914079738", reference="CAN1"),
+        ),
+        (
+            (AUTHORISED, CAPTURED, REFUND_REFUSED),
+            undoing(S.CAPTURE, request="refund:8816178914079738:12500", reference="REF1"),
+        ),
+    ],
     ids=["cancel", "refund"],
 )
-def test_refusal_for_good_asks_for_a_person(facts: tuple[Fact, ...]) -> None:
-    assert decided(PREAUTH, facts=facts) is E.UNDO_FAILED
+def test_refusal_for_good_asks_for_a_person(facts: tuple[Fact, ...], refused: StepRecord) -> None:
+    """F29."""
+    assert decided(PREAUTH, refused, facts=facts) is E.UNDO_FAILED
 
 
 def test_void_refused_because_we_were_paid_leads_to_a_refund() -> None:
-    releasing = undoing(S.PREAUTH, StepStatus.WAITING)
+    releasing = undoing(S.PREAUTH, request="cancel:8816178914079738", reference="CAN1")
 
-    decision = decided(PREAUTH, releasing, facts=(AUTHORISED, CAPTURED, CANCEL_REFUSED))
+    ask = the_ask(decided(PREAUTH, releasing, facts=(AUTHORISED, CAPTURED, CANCEL_REFUSED)))
 
-    assert asked(decision) == (S.CAPTURE, UNDO)
+    assert (ask.record.step, ask.request.operation) == (S.CAPTURE, "refund")
 
 
-def test_booking_service_that_refuses_to_cancel_asks_for_a_person() -> None:
+def test_booking_service_that_refuses_to_cancel_asks_for_a_person_when_the_money_is_back() -> None:
+    """F29."""
     refused = undoing(S.BOOKING_CONFIRMATION, StepStatus.REFUSED)
 
-    assert decided(PREAUTH, BOOKED, refused) is E.UNDO_FAILED
+    assert asked(decided(PREAUTH, BOOKED, refused)) == (S.PREAUTH, UNDO)
+    assert decided(PREAUTH, BOOKED, refused, facts=(AUTHORISED, CANCELLED)) is E.UNDO_FAILED
 
 
 def test_undo_that_failed_is_put_off_and_then_asked_for_again() -> None:
-    failed = undoing(S.PREAUTH, StepStatus.ASKED)
-    delay = UNDO_RETRY.delays_seconds[0]
+    """F28."""
+    failed = undoing(S.PREAUTH, StepStatus.ASKED, due=later(2))
 
-    after_the_call = decided(PREAUTH, failed, now=later(1), just_called=failed)
-    when_due = decided(PREAUTH, failed, now=later(1 + delay))
+    ask = the_ask(decided(PREAUTH, failed, now=later(2)))
 
-    assert after_the_call == Wait(later(1 + delay), jitter_seconds=delay / 2)
-    assert isinstance(when_due, Ask)
-    assert when_due.record.attempts == 2
+    assert decided(PREAUTH, failed, now=later(1)) == Wait(later(2))
+    assert (ask.record.attempts, ask.record.round) == (2, 1)
 
 
-@pytest.mark.parametrize("status", [StepStatus.ASKED, StepStatus.WAITING])
+@pytest.mark.parametrize("status", [StepStatus.ASKED, StepStatus.SENT, StepStatus.WAITING])
 def test_undo_fails_after_its_last_call(status: StepStatus) -> None:
+    """F29."""
     calls = len(UNDO_RETRY.delays_seconds) + 1
+    last = undoing(S.PREAUTH, status, attempts=calls)
 
-    assert decided(PREAUTH, undoing(S.PREAUTH, status, attempts=calls)) is E.UNDO_FAILED
+    assert decided(PREAUTH, last, now=later(61)) is E.UNDO_FAILED
+
+
+def test_undo_that_never_left_is_tried_for_days_and_then_a_person_is_asked() -> None:
+    """F29."""
+    put_off = undoing(S.PREAUTH, StepStatus.PUT_OFF, attempts=99, due=later(5))
+    ends = PUT_OFF_MAX.total_seconds()
+
+    assert the_ask(decided(PREAUTH, put_off, now=later(ends - 1))).record.attempts == 99
+    assert decided(PREAUTH, put_off, now=later(ends)) is E.UNDO_FAILED
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 59.9])
-def test_wake_while_waiting_for_the_webhook_does_not_ask_again(seconds: float) -> None:
-    releasing = undoing(S.PREAUTH, StepStatus.WAITING)
+@pytest.mark.parametrize("status", [StepStatus.WAITING, StepStatus.SENT])
+def test_wake_while_waiting_for_an_answer_does_not_ask_again(
+    status: StepStatus, seconds: float
+) -> None:
+    """F37: whatever wakes the saga."""
+    releasing = undoing(S.PREAUTH, status)
 
     assert decided(PREAUTH, releasing, now=later(seconds)) == Wait(later(60))
 
 
 def test_webhook_that_stays_away_is_asked_for_again() -> None:
-    releasing = undoing(S.PREAUTH, StepStatus.WAITING)
+    releasing = undoing(S.PREAUTH)
 
-    decision = decided(PREAUTH, releasing, now=later(60))
+    record = the_ask(decided(PREAUTH, releasing, now=later(60))).record
 
-    assert isinstance(decision, Ask)
-    assert (decision.record.attempts, decision.record.round) == (2, releasing.round)
+    assert (record.attempts, record.round) == (2, releasing.round)
 
 
 def test_later_calls_wait_longer_than_a_webhook_takes() -> None:
-    releasing = undoing(S.PREAUTH, StepStatus.WAITING, attempts=5)
+    releasing = undoing(S.PREAUTH, attempts=5)
 
     assert decided(PREAUTH, releasing, now=later(60)) == Wait(later(3600))
-
-
-def test_reopened_undo_is_asked_for_at_once() -> None:
-    reopened = undoing(S.PREAUTH, StepStatus.ASKED, attempts=0)
-
-    decision = decided(PREAUTH, reopened, now=later(5000))
-
-    assert isinstance(decision, Ask)
-    assert decision.record.attempts == 1
