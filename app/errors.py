@@ -17,6 +17,7 @@
       - NotificationNotFound
       - MerchantAccountNotFound
       - KeyNotFound
+      - ReviewNotFound
     + StateError                 the record is not in a state that allows this 409
       - IllegalTransition
       - IdempotencyKeyInFlight     ... yet                                     retryable
@@ -24,6 +25,8 @@
       - CommandAnswered
       - ExternalPaymentExists      ... any more                                retryable
       - MerchantAccountExists
+      - ActionForbidden
+      - PaymentChanged
     + WebhookRefused             a notification that we do not trust           401
       - InvalidSignature
       - UnknownMerchantAccount
@@ -165,6 +168,12 @@ class KeyNotFound(NotFound):
     code = "key_not_found"
 
 
+class ReviewNotFound(NotFound):
+    """This payment waits for nobody: there is no open review."""
+
+    code = "review_not_found"
+
+
 class StateError(CountersignError):
     """The record is not in a state that allows this."""
 
@@ -213,6 +222,35 @@ class MerchantAccountExists(StateError):
     """This merchant account is registered already."""
 
     code = "merchant_account_exists"
+
+
+class ActionForbidden(StateError):
+    """The payment is in a state that forbids this action."""
+
+    code = "action_forbidden"
+
+    def __init__(self, action: str, state: str) -> None:
+        """Name both, and what may be done instead."""
+        instead = "; refund it instead" if (action, state) in _REFUNDED else ""
+        super().__init__(f"{action} does not apply to a payment in {state}{instead}")
+        self.action = action
+        self.state = state
+
+
+#: What was sold is not given up any more.
+_REFUNDED = frozenset({("abandon", "email"), ("abandon", "fin")})
+
+
+class PaymentChanged(StateError):
+    """The payment has changed since it was looked at; look again."""
+
+    code = "payment_changed"
+
+    def __init__(self, looked_at: int | None, version: int) -> None:
+        """Name both versions."""
+        super().__init__(f"it was looked at in version {looked_at}, and is in version {version}")
+        self.looked_at = looked_at
+        self.version = version
 
 
 class WebhookRefused(CountersignError):

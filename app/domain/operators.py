@@ -3,23 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from app.errors import InvalidFields
 
 NAME_CHARACTERS_MAX = 80
 REASON_CHARACTERS_MAX = 500
-
-
-class Action(StrEnum):
-    """What an operator does."""
-
-    RESUME = "resume"  #: let what failed be asked again
-    SKIP = "skip"  #: count what failed as done, and go on
-    FORCE = "force"  #: end it here, as it is
-    ABANDON = "abandon"  #: undo everything
-    ASSIGN = "assign"  #: give a review to somebody
-    REPLAY = "replay"  #: apply a stored webhook again
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +45,29 @@ class OperatorAction:
     """One line of the audit log.
 
     Attributes:
-        subject: A payment's id, or a webhook's GUID.
+        action: ``resume``, ``skip``, ``force``, ``abandon``, ``assign``, ``replay``.
+        subject: A payment's id, a webhook's GUID, or a merchant account's deny list.
         before: JSON values of what was about to change.
         after: The same values, changed.
         at: Aware UTC.
     """
 
     grounds: Grounds
-    action: Action
+    action: str
     subject: str
     before: Mapping[str, object]
     after: Mapping[str, object]
     at: datetime
+
+
+def check_name(field: str, value: str) -> None:
+    """Refuse what names nobody.
+
+    Raises:
+        InvalidFields: It is blank, too long, or holds a control character.
+    """
+    if problem := _problem(value, NAME_CHARACTERS_MAX):
+        raise InvalidFields({field: problem})
 
 
 def _problem(value: str, characters_max: int) -> str | None:

@@ -1,12 +1,13 @@
 """The payments that wait for a person, in Postgres."""
 
 from datetime import datetime
+from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import ColumnElement, Connection, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.domain.payment import Payment
-from app.domain.reviews import next_step
+from app.domain.reviews import Review, next_step
 from app.persistence.tables import reviews
 from app.services.ports import NewId
 
@@ -44,3 +45,24 @@ class SqlReviews:
                 index_elements=["payment_id"], index_where=text("closed_at IS NULL")
             )
         )
+
+    def get(self, payment_id: UUID) -> Review | None:
+        """Return the payment's open review; None if it is on nobody's desk."""
+        columns = [getattr(reviews.c, name) for name in _SHOWN]
+        row = self._connection.execute(select(*columns).where(_is_open(payment_id))).one_or_none()
+        return Review(**row._asdict()) if row else None
+
+    def assign(self, payment_id: UUID, *, to: str) -> None:
+        """Put the payment's open review on another desk."""
+        self._connection.execute(update(reviews).where(_is_open(payment_id)).values(owner=to))
+
+    def close(self, payment_id: UUID, *, now: datetime) -> None:
+        """Take the payment off the desk that it lies on, if it does."""
+        self._connection.execute(update(reviews).where(_is_open(payment_id)).values(closed_at=now))
+
+
+_SHOWN = ("payment_id", "owner", "reason", "step", "next_step", "opened_at")
+
+
+def _is_open(payment_id: UUID) -> ColumnElement[bool]:
+    return (reviews.c.payment_id == payment_id) & reviews.c.closed_at.is_(None)

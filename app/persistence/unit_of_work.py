@@ -11,6 +11,7 @@ from app.persistence.breaks import SqlBreaks
 from app.persistence.engine import is_unavailable
 from app.persistence.idempotency import SqlIdempotencyKeys
 from app.persistence.messages import PostgresTransport
+from app.persistence.operator_actions import SqlOperatorActions
 from app.persistence.payments import SqlPayments
 from app.persistence.reviews import SqlReviews
 from app.persistence.sagas import SqlSagas
@@ -38,6 +39,7 @@ class SqlUnitOfWork:
     idempotency: SqlIdempotencyKeys
     breaks: SqlBreaks
     reviews: SqlReviews
+    operator_actions: SqlOperatorActions
     transport: PostgresTransport
 
     def __init__(
@@ -86,6 +88,7 @@ class SqlUnitOfWork:
         self.idempotency = SqlIdempotencyKeys(self.connection)
         self.breaks = self._breaks_type(self.connection, new_id=self._new_id)
         self.reviews = SqlReviews(self.connection, owner=self._review_owner, new_id=self._new_id)
+        self.operator_actions = SqlOperatorActions(self.connection, new_id=self._new_id)
         self.transport = PostgresTransport(self.connection)
 
     def __exit__(

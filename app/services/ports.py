@@ -10,6 +10,7 @@ from uuid import UUID
 from app.domain.money import Money
 from app.domain.payment import Change, Payment
 from app.domain.saga import Command, HandedOut, Offer, Received, Reply, Response, StepRecord
+from app.services.review_ports import OperatorActionRepository, ReviewRepository
 
 
 class NewId(Protocol):
@@ -65,6 +66,20 @@ class SagaRepository(Protocol):
 
     def reopen_undo(self, payment_id: UUID) -> None:
         """Let every step be undone once more, as a new decision with new idempotency keys."""
+        ...
+
+    def definition_version(self, payment_id: UUID) -> int:
+        """Return the version of the definition that the payment's saga began under."""
+        ...
+
+    def steps(self, payment_id: UUID) -> Sequence[StepRecord]:
+        """Return the step records of the payment's saga."""
+        ...
+
+    def put_steps(
+        self, payment_id: UUID, records: Collection[StepRecord], *, now: datetime
+    ) -> None:
+        """Insert or update step records of the payment's saga."""
         ...
 
 
@@ -225,20 +240,6 @@ class Transport(Protocol):
         ...
 
 
-class ReviewRepository(Protocol):
-    """The payments that wait for a person."""
-
-    def open(self, payment: Payment, *, step: str | None, now: datetime) -> None:
-        """Put a payment that came to ``manual_review`` on a person's desk.
-
-        Args:
-            payment: As it stands; its reason says why.
-            step: The step whose undo failed, if one did.
-            now: Aware UTC.
-        """
-        ...
-
-
 class UnitOfWork(Protocol):
     """One database transaction. Leaving the block without ``commit`` rolls back."""
 
@@ -265,6 +266,11 @@ class UnitOfWork(Protocol):
     @property
     def reviews(self) -> ReviewRepository:
         """The reviews inside this transaction."""
+        ...
+
+    @property
+    def operator_actions(self) -> OperatorActionRepository:
+        """The audit log inside this transaction."""
         ...
 
     @property
