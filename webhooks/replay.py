@@ -5,154 +5,28 @@ else than what would happen. Applying a webhook again is harmless: facts are a s
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
+
+from sqlalchemy import Connection, select
 
 from app import failpoints
 from app.clock import Clock
+from app.domain.operators import Grounds, OperatorAction
 from app.domain.payment import Payment
 from app.persistence.batch import PaymentBusy, SqlBatch
 from app.persistence.engine import is_contention, is_unavailable
-from app.persistence.tables import InboxState
+from app.persistence.tables import InboxState, inbox_work
 from app.queries.payments import Json
 from webhooks import inbox
 from webhooks.drain import Drain, Outcome, Reading, failed_try
 from webhooks.inbox import PutOff, Work
+from webhooks.replayed import PaymentDiff, Replayed, ReplayedWebhook, Result, values_of
+
+ACTION = "replay"
 
 #: Webhooks of one replay: one transaction, whose locks are held for some hundredths of a second.
 REPLAY_MAX = 100
-
-
-class Result(StrEnum):
-    """What came of one webhook."""
-
-    APPLIED = "applied"
-    UNCHANGED = "nothing to apply"
-    PARKED = "parked"
-    FAILED = "failed"
-    BUSY = "busy"  #: another transaction has its payment
-    TAKEN = "being applied by a worker"
-
-
-#: Nothing is left to do.
-_SETTLED = frozenset({Result.APPLIED, Result.UNCHANGED})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayedWebhook:
-    """What came of one webhook.
-
-    Attributes:
-        why: It stays on the work list; None if it does not.
-        state: Where it stands now; None if a worker decides that.
-        attempts: Tries that failed, this one included.
-        event: Its code, outcome and reference; None if it can't be read.
-        events: The kinds of what it brought about, in order.
-        payment_id: The payment that it is about; None if there is none, or it is not known here.
-    """
-
-    guid: UUID
-    result: Result
-    why: str | None = None
-    state: InboxState | None = None
-    attempts: int = 0
-    event: str | None = None
-    events: tuple[str, ...] = ()
-    payment_id: UUID | None = None
-
-    def as_json(self, replayed: "Replayed") -> Json:
-        """Return what is shown."""
-        return {
-            "guid": str(self.guid),
-            "event": self.event,
-            "result": self.result.value,
-            "why": self.why,
-            "state": self.state.value if self.state else None,
-            "attempts": self.attempts,
-            "events": list(self.events),
-            "payment_id": replayed.id_of(self.payment_id),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class PaymentDiff:
-    """A payment before and after.
-
-    Attributes:
-        before: None if the replay keeps a payment that was not here.
-    """
-
-    before: Payment | None
-    after: Payment
-
-    @property
-    def values_before(self) -> Json:
-        """What was to be seen of it; empty if it was not here."""
-        return _values(self.before) if self.before else {}
-
-    @property
-    def values(self) -> Json:
-        """What is to be seen of it, by name; amounts in minor units."""
-        return _values(self.after)
-
-    @property
-    def changed(self) -> list[str]:
-        """The names of the values that differ."""
-        before = self.values_before
-        return [
-            name
-            for name, value in self.values.items()
-            if name not in before or before[name] != value
-        ]
-
-    def as_json(self, replayed: "Replayed") -> Json:
-        """Return what is shown; amounts in minor units."""
-        return {
-            "payment_id": replayed.id_of(self.after.payment_id),
-            "merchant_account": self.after.merchant_account,
-            "merchant_reference": self.after.merchant_reference,
-            "currency": self.after.amount.currency,
-            "before": self.values_before or None,
-            "after": self.values,
-            "changed": self.changed,
-        }
-
-
-@dataclass(slots=True, kw_only=True)
-class Replayed:
-    """What came of a replay, or would come of it.
-
-    Attributes:
-        is_preview: Nothing of it was kept.
-        webhooks: In the order in which they were asked for.
-        payments: Those that the webhooks are about, by id.
-    """
-
-    is_preview: bool
-    webhooks: list[ReplayedWebhook] = field(default_factory=list)
-    payments: dict[UUID, PaymentDiff] = field(default_factory=dict)
-
-    @property
-    def is_settled(self) -> bool:
-        """True if each was applied, or had nothing to apply."""
-        return all(one.result in _SETTLED for one in self.webhooks)
-
-    def as_json(self) -> Json:
-        """Return what is shown."""
-        return {
-            "dry_run": self.is_preview,
-            "is_settled": self.is_settled,
-            "webhooks": [one.as_json(self) for one in self.webhooks],
-            "payments": [one.as_json(self) for one in self.payments.values()],
-        }
-
-    def id_of(self, payment_id: UUID | None) -> str | None:
-        """Return the id under which a payment is found; None if nothing but the preview made it."""
-        if payment_id is None or (self.is_preview and self.payments[payment_id].before is None):
-            return None
-        return str(payment_id)
 
 
 class Replay:
@@ -164,27 +38,35 @@ class Replay:
         self._drain = drain
         self._clock = clock
 
-    def run(self, guids: Collection[UUID], *, is_preview: bool) -> Replayed:
+    def run(self, guids: Collection[UUID], *, grounds: Grounds | None) -> Replayed:
         """Apply webhooks now: done, parked and dead ones alike, all in one transaction.
 
         One that fails takes nothing else along: it is tried alone, its try counts, and its error is
-        kept. One that a worker has in its hands is left to it.
+        kept. One that a worker has in its hands is left to it. Each of the others has a line in the
+        audit log.
 
         Args:
             guids: At most ``REPLAY_MAX``.
-            is_preview: Roll everything back at the end.
+            grounds: Who does it, and why; None to look only: everything is rolled back at the end.
 
         Raises:
             NotificationNotFound: Some are not stored; the message names them. Nothing is applied.
             StoreUnavailable: Postgres can't do it now. Nothing is applied.
         """
         now = self._clock.now()
-        replayed = Replayed(is_preview=is_preview)
+        replayed = Replayed(is_preview=grounds is None)
         with self._batch() as batch:
+            was_open = _open_work(batch.connection, guids)
             works = inbox.reopen(batch.connection, guids, now=now)
             found = self._apply(batch, works, now, replayed.payments)
             failpoints.hit("replay.before_end")
-            if not is_preview:
+            if grounds is not None:
+                for work in works:
+                    one = found[work.guid]
+                    diff = replayed.payments.get(one.payment_id) if one.payment_id else None
+                    state = work.state if work.guid in was_open else InboxState.DONE
+                    action = _audited(work, state, one, diff, grounds=grounds, now=now)
+                    batch.operator_actions.add(action)
                 batch.commit()
         replayed.webhooks = [
             found.get(guid) or ReplayedWebhook(guid=guid, result=Result.TAKEN)
@@ -218,6 +100,48 @@ class Replay:
             result = Result.BUSY if is_contention(error) else Result.FAILED
             return {work.guid: _left(put_off, result)}
         return {one.reading.work.guid: _told(batch, one, diffs) for one in outcomes}
+
+
+def _open_work(connection: Connection, guids: Collection[UUID]) -> set[UUID]:
+    """Return those that are not done."""
+    query = select(inbox_work.c.guid).where(inbox_work.c.guid.in_(guids))
+    return set(connection.execute(query).scalars())
+
+
+def _audited(
+    work: Work,
+    state: InboxState,
+    one: ReplayedWebhook,
+    diff: PaymentDiff | None,
+    *,
+    grounds: Grounds,
+    now: datetime,
+) -> OperatorAction:
+    """Return a webhook's line: what came of it, and of its payment in the whole replay."""
+    return OperatorAction(
+        grounds=grounds,
+        action=ACTION,
+        subject=str(work.guid),
+        before={
+            "webhook": {"state": state.value, "attempts": work.attempts, "error": work.error},
+            "payment": _seen(diff.before) if diff and diff.before else None,
+        },
+        after={
+            "webhook": {
+                "state": one.state.value if one.state else None,
+                "attempts": one.attempts,
+                "error": one.why,
+                "result": one.result.value,
+                "events": list(one.events),
+            },
+            "payment": _seen(diff.after) if diff else None,
+        },
+        at=now,
+    )
+
+
+def _seen(payment: Payment) -> Json:
+    return {"id": str(payment.payment_id), **values_of(payment)}
 
 
 def _told(batch: SqlBatch, outcome: Outcome, diffs: dict[UUID, PaymentDiff]) -> ReplayedWebhook:
@@ -264,19 +188,3 @@ def _payment_of(batch: SqlBatch, reading: Reading) -> Payment | None:
         return batch.payments.find(reading.payment_name) if reading.meaning else None
     except PaymentBusy:
         return None
-
-
-def _values(payment: Payment) -> Json:
-    funds = payment.funds
-    return {
-        "state": payment.state.value,
-        "reason": payment.reason,
-        "psp_reference": payment.psp_reference,
-        "version": payment.version,
-        "funds_status": funds.status.value,
-        "authorised": funds.authorised,
-        "captured": funds.captured,
-        "refunded": funds.refunded,
-        "charged_back": funds.charged_back,
-        "cancelled": funds.cancelled,
-    }

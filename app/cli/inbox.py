@@ -10,7 +10,13 @@ from uuid import UUID
 import click
 from sqlalchemy import Connection
 
-from app.cli.options import Instant, account_option, container
+from app.cli.options import (
+    Instant,
+    account_option,
+    container,
+    grounds_of,
+    grounds_options,
+)
 from app.cli.output import as_json_option, print_json, print_rows
 from app.errors import MalformedNotification, NotificationNotFound
 from app.persistence.tables import InboxState
@@ -30,7 +36,8 @@ from webhooks.diagnosis.claims import read_json
 from webhooks.drain import Reading, read
 from webhooks.inbox import Work, look
 from webhooks.personal_data import masked
-from webhooks.replay import REPLAY_MAX, PaymentDiff, Replayed
+from webhooks.replay import REPLAY_MAX
+from webhooks.replayed import PaymentDiff, Replayed
 
 EXIT_LEFT = 3
 
@@ -136,8 +143,17 @@ def show(guid: UUID, *, reveal: bool, raw: bool, as_json: bool) -> None:  # noqa
 )
 @_filters
 @click.option("--limit", type=click.IntRange(1, REPLAY_MAX), default=REPLAY_MAX, show_default=True)
+@grounds_options(default_reason="replayed from the command line")
 @as_json_option
-def replay(guids: tuple[UUID, ...], *, dry_run: bool, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401  # see _wanted
+def replay(
+    guids: tuple[UUID, ...],
+    *,
+    dry_run: bool,
+    reason: str,
+    by: str | None,
+    as_json: bool,
+    **chosen: Any,  # noqa: ANN401  # see _wanted
+) -> None:
     """Apply stored webhooks again, now, in one transaction: done, parked and dead ones alike.
 
     Prints what came of each, and every payment before and after. A dry run does the same and takes
@@ -149,7 +165,7 @@ def replay(guids: tuple[UUID, ...], *, dry_run: bool, as_json: bool, **chosen: A
     if not guids:
         with wired.engine.connect() as connection:
             guids = tuple(oldest_waiting(connection, wanted))
-    replayed = wired.replay.run(guids, is_preview=dry_run)
+    replayed = wired.replay.run(guids, grounds=None if dry_run else grounds_of(reason, by))
     if as_json:
         print_json(replayed.as_json())
     else:

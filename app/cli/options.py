@@ -1,13 +1,60 @@
 """Options and arguments that several commands share."""
 
+import getpass
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import ParamSpec, TypeVar
 
 import click
 
 from app.bootstrap import Container
+from app.domain.operators import Grounds
+from app.errors import InvalidFields
 from app.settings import Settings
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 account_option = click.option("--merchant-account", help="Only this merchant account.")
+
+
+def grounds_options(
+    *, default_reason: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Add ``--reason`` and ``--by``: why something is done by hand, and who does it.
+
+    Args:
+        default_reason: The reason of whoever gives none; None to insist on one.
+    """
+
+    def add(command: Callable[P, R]) -> Callable[P, R]:
+        command = click.option(
+            "--by", metavar="NAME", help="Who does it; the user who is logged in if not given."
+        )(command)
+        return click.option(
+            "--reason",
+            required=default_reason is None,
+            default=default_reason,
+            show_default=default_reason is not None,
+            help="Why. It is kept for ever.",
+        )(command)
+
+    return add
+
+
+def grounds_of(reason: str, by: str | None) -> Grounds:
+    """Return who acts and why, or fail as a usage error."""
+    if by is None:
+        try:
+            by = getpass.getuser()
+        except (OSError, KeyError):
+            raise click.UsageError("nobody is logged in by name: give --by") from None
+    try:
+        return Grounds(by.strip(), reason.strip())
+    except InvalidFields as error:
+        raise click.UsageError(
+            "; ".join(f"--{name} {what}" for name, what in error.problems.items())
+        ) from None
 
 
 class Instant(click.ParamType[datetime]):

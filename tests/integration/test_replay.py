@@ -9,19 +9,22 @@ from sqlalchemy import text
 
 from app import failpoints
 from app.clock import SystemClock
+from app.domain.operators import Grounds
 from app.errors import NotificationNotFound
 from tests.support.builders import PSP_REFERENCE, a_webhook, an_item
 from tests.support.commands import CommandLine
 from tests.support.service import Row, Service, at_once
 from webhooks.drain import TRIES_MAX
 from webhooks.notifications import parse
-from webhooks.replay import Replayed, Result
+from webhooks.replayed import Replayed, Result
 from webhooks.retention import Retention
 
 AUTHORISATION = an_item()
 CAPTURE = an_item("CAPTURE", psp_reference="CAP1", original_reference=PSP_REFERENCE)
 REPORT = an_item("REPORT_AVAILABLE", psp_reference="report.csv")
 UNKNOWN = an_item("CODE_OF_NEXT_YEAR", psp_reference="NEXT1")
+
+GROUNDS = Grounds("ada", "the release that reads it is out")
 
 #: All that a replay could touch.
 TABLES = (
@@ -33,6 +36,7 @@ TABLES = (
     "saga_instances",
     "saga_steps",
     "breaks",
+    "operator_actions",
 )
 
 
@@ -45,11 +49,11 @@ def everything(service: Service) -> dict[str, Sequence[Row]]:
 
 
 def replayed(service: Service, *items: Mapping[str, object]) -> Replayed:
-    return service.container.replay.run([guid_of(item) for item in items], is_preview=False)
+    return service.container.replay.run([guid_of(item) for item in items], grounds=GROUNDS)
 
 
 def previewed(service: Service, *items: Mapping[str, object]) -> Replayed:
-    return service.container.replay.run([guid_of(item) for item in items], is_preview=True)
+    return service.container.replay.run([guid_of(item) for item in items], grounds=None)
 
 
 def results(of: Replayed) -> list[Result]:
@@ -242,15 +246,15 @@ def test_one_that_fails_takes_nothing_else_along(service: Service, dead: UUID) -
     assert service.payment(dead).funds.authorised == 0
 
 
-@pytest.mark.parametrize("is_preview", [True, False])
+@pytest.mark.parametrize("grounds", [None, GROUNDS], ids=["preview", "replay"])
 def test_webhooks_that_are_not_stored_are_named_and_nothing_is_applied(
-    service: Service, mended: UUID, *, is_preview: bool
+    service: Service, mended: UUID, grounds: Grounds | None
 ) -> None:
     before = everything(service)
     guids = [guid_of(AUTHORISATION), UUID(int=1), UUID(int=2)]
 
     with pytest.raises(NotificationNotFound) as caught:
-        service.container.replay.run(guids, is_preview=is_preview)
+        service.container.replay.run(guids, grounds=grounds)
 
     assert str(caught.value) == f"{UUID(int=1)}, {UUID(int=2)}"
     assert everything(service) == before
