@@ -22,6 +22,7 @@ from app.queries.psp_queue import (
     refusals_last_hour,
     refused_webhooks,
 )
+from app.queries.reviews import backlog
 from app.queries.waiting import oldest_orphan_at
 
 _PAYMENTS = text("SELECT state, count(*) FROM payments GROUP BY state")
@@ -44,6 +45,7 @@ class _Exporter(Collector):
         now = self._clock.now()
         with self._engine.connect() as connection:
             yield from _work(connection, now)
+            yield from _desk(connection, now)
             yield from _psp_queue(connection, now)
 
 
@@ -83,6 +85,17 @@ def _work(connection: Connection, now: datetime) -> Iterator[Metric]:
         "orphans_oldest_seconds",
         "How long the oldest webhook without its payment has waited for it.",
         _seconds_since(oldest_orphan_at(connection), now),
+    )
+
+
+def _desk(connection: Connection, now: datetime) -> Iterator[Metric]:
+    """Tell what waits for a person."""
+    waiting = backlog(connection)
+    yield _gauge("reviews_open", "Payments that wait for a person.", waiting.reviews)
+    yield _gauge(
+        "reviews_oldest_seconds",
+        "How long the oldest of them has waited.",
+        _seconds_since(waiting.oldest_at, now),
     )
 
 

@@ -140,7 +140,7 @@ def _event(row: RowMapping) -> Json:
     return {
         "at": instant(row["at"]),
         "kind": row["kind"],
-        "title": _title(row["kind"], row["data"]),
+        "title": _title(row["kind"], row["data"]) + _by_whom(row["data"]),
         "data": {**row["data"], "cause": row["cause"], "seq": row["seq"]},
     }
 
@@ -162,7 +162,13 @@ def _title(kind: str, data: Mapping[str, Any]) -> str:  # noqa: PLR0911  # one l
         case "step_failed":
             return f"{_step(data)}: {_words(data['error'])}"
         case _:
-            return _words(data.get("note", kind)).capitalize()
+            to = f" to {data['to']}" if "to" in data else ""
+            return f"{_words(data.get('note', kind)).capitalize()}{to}"
+
+
+def _by_whom(data: Mapping[str, Any]) -> str:
+    """Tell who did it by hand, and why."""
+    return f", by {data['operator']}: {data['reason']}" if "operator" in data else ""
 
 
 def _step(data: Mapping[str, Any]) -> str:
