@@ -117,3 +117,35 @@ def test_api_keys_are_listed_without_their_secrets_and_revoked(
     assert (row["prefix"], row["role"]) == (prefix, "merchant")
     assert row["revoked_at"] is not None
     assert secret not in listed.out
+
+
+def test_a_participants_key_is_made_for_one_service_and_listed_with_it(
+    countersign: CommandLine, service: Service
+) -> None:
+    made = countersign(
+        *("api-key", "create", "--merchant", ACCOUNT),
+        *("--role", "participant"),
+        "--service",
+        "mail",
+    )
+    listed = countersign("api-key", "list", "--json")
+
+    caller = service.container.accounts.authenticate(made.lines[0])
+    assert (caller.role, caller.service_id) == (Role.PARTICIPANT, "mail")
+    assert [(row["role"], row["service"]) for row in listed.json] == [("participant", "mail")]
+
+
+def test_a_service_goes_with_the_role_participant_and_only_with_it(
+    countersign: CommandLine, service: Service
+) -> None:
+    create = ("api-key", "create", "--merchant", ACCOUNT)
+
+    wrong = [
+        countersign(*create, "--role", "participant"),
+        countersign(*create, "--service", "booking"),
+        countersign(*create, "--role", "auditor", "--service", "booking"),
+        countersign(*create, "--role", "participant", "--service", "weather"),
+    ]
+
+    assert [(ran.code, ran.out) for ran in wrong] == [(2, "")] * 4
+    assert service.container.accounts.api_keys() == []
