@@ -16,7 +16,7 @@ from uuid import UUID
 
 from app.clock import Clock
 from app.domain.payment import Change
-from app.domain.saga import Claim
+from app.domain.saga import Claim, StepStatus
 from app.errors import StoreUnavailable
 from app.sagas.definition import Definitions
 from app.sagas.moving import Called, Means, Moving, Turn
@@ -183,6 +183,8 @@ class Orchestrator:
         advance.unsettled += [one for one in called if one not in free]
         claims = batch.sagas.renew([one.turn.claim for one in free], lease_until=now + self._lease)
         records = batch.sagas.records(list(claims))
+        # Whoever is asked beside them, elsewhere, may have answered while the calls were made.
+        received = batch.transport.receive(_awaiting(records), now=now)
         for one in free:
             claim = claims.get(one.turn.claim.saga_id)
             change = Change(
@@ -200,6 +202,8 @@ class Orchestrator:
             if claim is None:
                 batch.payments.save(change)
                 continue
+            for answer in received.get(claim.saga_id, ()):
+                moving.apply_received(claim, answer)
             turn = moving.go_on(claim, looks_from=now, begins=goes_on)
             advance.turns += [turn] if turn else []
         return advance
@@ -236,3 +240,12 @@ class Orchestrator:
             batch=batch,
             means=self._means,
         )
+
+
+def _awaiting(records: Mapping[UUID, StoredRecords]) -> list[UUID]:
+    """Return the sagas that await an answer from elsewhere."""
+    return [
+        saga_id
+        for saga_id, steps in records.items()
+        if any(record.status is StepStatus.SENT for record in steps.values())
+    ]
