@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import takewhile
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -151,6 +152,10 @@ class Drain:
         """
         now = self._clock.now()
         return self._run(partial(_due, now=now), now)
+
+    def run_these(self, guids: Sequence[UUID]) -> None:
+        """Apply these webhooks, due or not, but those that are done or that a worker has."""
+        self._run(partial(inbox.claim, guids=guids), self._clock.now())
 
     def _run(self, claim: Callable[[Connection], Sequence[Work]], now: datetime) -> bool:
         suspects: Sequence[Work] = ()

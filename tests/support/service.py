@@ -13,6 +13,7 @@ from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from app.bootstrap import Container, new_id
+from app.cli.reconcile import sweep_of
 from app.domain.access import Role
 from app.domain.payment import CaptureMode, Payment
 from app.factory import create_app
@@ -187,13 +188,7 @@ class Service:
 
     def sweep(self) -> Sweep:
         """Return a sweep over this service."""
-        return Sweep(
-            definitions=self.container.definitions,
-            unit_of_work=self.container.unit_of_work,
-            runner=self.container.runner,
-            drain_next=self.container.drain.run_next,
-            clock=self.clock,
-        )
+        return sweep_of(self.container)
 
     def sweep_once(self, *, in_seconds: float = 0) -> list[Finding]:
         """Plan as seen from a later time, and carry it out."""
