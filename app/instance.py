@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -33,6 +33,10 @@ from migrations import upgrade
 
 DEMO_ACCOUNT = "CountersignECOM"
 DEMO_FILE = "demo.json"
+PARTICIPANT_KEY_FILE = "participant.key"
+SIMULATOR_KEY_FILE = "simulator.key"
+#: The example participant takes commands for so long: what it drops comes again soon.
+PARTICIPANT_LEASE_SECONDS = 5
 READY_SECONDS = 60.0
 HOST = "127.0.0.1"
 #: How often the embedded stores are looked after.
@@ -136,11 +140,14 @@ class Instance:
         upgrade(settings.database_url.get_secret_value())
         self._start_role("web", environment)
         self._start_role("worker", environment)
-        demo = self._demo_merchant(Container(settings, role="up").accounts, simulator_environment)
+        accounts = Container(settings, role="up").accounts
+        demo = self._demo_merchant(accounts, simulator_environment)
         _write_private(
             self._home / ENV_FILE, "".join(f"{k}={v}\n" for k, v in _of_ours(environment))
         )
         self._await_ready()
+        if self._with_simulator:
+            self._serve_elsewhere(settings.services_elsewhere, accounts)
         self._tell(demo)
 
     def _own_settings(self) -> dict[str, str]:
@@ -158,7 +165,7 @@ class Instance:
 
     def _outside_settings(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The outside world is the simulator."""
-        token = _kept(self._home / "simulator.key", lambda: secrets.token_urlsafe(24))
+        token = _kept(self._home / SIMULATOR_KEY_FILE, lambda: secrets.token_urlsafe(24))
         return {
             "COUNTERSIGN_PSP_URL": f"{self.simulator_url}/v72",
             "COUNTERSIGN_PSP_API_KEY": token,
@@ -193,6 +200,28 @@ class Instance:
         self._supervisor.start(
             "simulator", command, {**settings_.process_environment(), **simulator_environment}
         )
+
+    def _serve_elsewhere(self, services: Collection[str], accounts: MerchantAccounts) -> None:
+        """Start the example participant for the booking service, if that lives elsewhere."""
+        if unserved := sorted(set(services) - {"booking"}):
+            self._say(
+                f"nobody takes the commands of {', '.join(unserved)} yet: docs/participants.md"
+                " tells how"
+            )
+        if "booking" not in services:
+            return
+        path = self._home / PARTICIPANT_KEY_FILE
+        kept = path.read_text().strip() if path.exists() else None
+        key = _live_api_key(accounts, kept, Role.PARTICIPANT, service_id="booking")
+        _write_private(path, key)
+        command = [
+            *(sys.executable, "-m", "simulator.participant"),
+            *("--url", self.url, "--api-key-file", str(path)),
+            *("--booking-url", self.simulator_url),
+            *("--booking-token-file", str(self._home / SIMULATOR_KEY_FILE)),
+            *("--lease-seconds", str(PARTICIPANT_LEASE_SECONDS)),
+        ]
+        self._supervisor.start("participant", command, settings_.process_environment())
 
     def _start_role(self, role: str, environment: Mapping[str, str]) -> None:
         self._supervisor.start(role, [sys.executable, "-m", "app", role], environment)
@@ -320,13 +349,15 @@ def _kept_demo(home: Path) -> dict[str, str]:
     return {name: value for name, value in kept.items() if isinstance(value, str)}
 
 
-def _live_api_key(accounts: MerchantAccounts, kept: str | None, role: Role) -> str:
+def _live_api_key(
+    accounts: MerchantAccounts, kept: str | None, role: Role, *, service_id: str | None = None
+) -> str:
     try:
         if kept and accounts.authenticate(kept).role is role:
             return kept
     except Unauthenticated:
         pass
-    return accounts.create_api_key(DEMO_ACCOUNT, role)
+    return accounts.create_api_key(DEMO_ACCOUNT, role, service_id=service_id)
 
 
 def _write_private(path: Path, content: str) -> None:

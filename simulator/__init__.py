@@ -27,6 +27,7 @@ rules are written here a second time, so that a mistake in the product can't hid
     fraud          the fraud check
     mail           the mail server
     inspection     GET /books, GET /health, POST /webhooks
+    participant    a command line of its own: the booking service, asked by commands over HTTP
 
 Money is an integer in minor units everywhere; times are seconds since the epoch inside and
 ISO 8601 with an offset outside.
