@@ -6,7 +6,8 @@ from app.queries.payments import Json, instant
 
 _OPEN = text(
     """
-    SELECT break_id, kind, state, merchant_account, payment_id, amount_minor, currency, opened_at
+    SELECT break_id, kind, state, merchant_account, payment_id, subject, amount_minor, currency,
+           opened_at
       FROM breaks
      WHERE state = 'open'
        AND (CAST(:merchant_account AS text) IS NULL OR merchant_account = :merchant_account)
@@ -25,6 +26,7 @@ def open_breaks(connection: Connection, *, merchant_account: str | None) -> list
             "state": row["state"],
             "merchant_account": row["merchant_account"],
             "payment_id": str(row["payment_id"]) if row["payment_id"] else None,
+            "subject": row["subject"],
             "amount_minor": row["amount_minor"],
             "currency": row["currency"],
             "opened_at": instant(row["opened_at"]),

@@ -9,6 +9,9 @@ from sqlalchemy import Connection, text
 from app.domain.money import Money
 from reconciliation.sweep.findings import Case
 
+#: We have a payment, and the PSP has never said a word of it.
+MISSING_AT_PSP = "MISSING_AT_PSP"
+
 #: Of a case without an amount: ISO 4217 calls "no currency" so.
 NO_AMOUNT = Money(0, "XXX")
 

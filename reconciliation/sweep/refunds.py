@@ -17,6 +17,7 @@ from app.domain.money import Money
 from app.domain.payment import Change, EventKind, Payment
 from app.persistence.batch import SqlBatch
 from app.persistence.payments import payment_of
+from reconciliation.sweep.cases import MISSING_AT_PSP
 from reconciliation.sweep.findings import Action, Case, Finding, Look
 from reconciliation.sweep.rules import (
     LOOKS_BACK,
@@ -24,7 +25,6 @@ from reconciliation.sweep.rules import (
     REFUND_GIVEN_UP_AFTER,
     REFUND_OVERDUE_AFTER,
 )
-from reconciliation.sweep.sagas import MISSING_AT_PSP
 
 #: The cause of what a sweep writes on a payment's timeline.
 CAUSE = "sweep"

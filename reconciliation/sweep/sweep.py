@@ -16,13 +16,12 @@ from app.sagas.definition import Definitions
 from app.sagas.runner import SagaRunner
 from app.services.ports import NewId
 from reconciliation.sweep.cases import open_case
+from reconciliation.sweep.desk import find_never_heard_of, find_reviews
 from reconciliation.sweep.findings import Action, Finding, Look, oldest_first
 from reconciliation.sweep.refunds import find_come_back, find_unconfirmed, note_unconfirmed
 from reconciliation.sweep.reports import find_missing
 from reconciliation.sweep.sagas import (
     RULES_OF_SAGAS,
-    find_never_heard_of,
-    find_reviews,
     find_stuck,
     renew_patience,
 )
