@@ -31,12 +31,16 @@ CAUSE = "sweep"
 
 NOTE = "refund_not_confirmed"
 
+_NOTED = """EXISTS (SELECT FROM payment_events e
+    WHERE e.payment_id = {payment_id} AND e.cause = 'sweep' AND e.at > :noted_since
+      AND e.data ->> 'note' = 'refund_not_confirmed'
+      AND e.data ->> 'psp_reference' = {reference})"""
+
 #: The PSP took it if it gave it a reference; whatever it says of that reference is its outcome. A
 #: payment that is compensated has got its money back, whichever request did it.
 _UNCONFIRMED = text(
-    """
-    SELECT p.*, c.timestamp AS asked_at, c.data AS asked, taken.reference,
-           noted.at AS noted_at
+    f"""
+    SELECT p.*, c.timestamp AS asked_at, c.data AS asked, taken.reference
       FROM commands c
       JOIN saga_instances s USING (saga_id)
       JOIN payments p USING (payment_id)
@@ -44,22 +48,19 @@ _UNCONFIRMED = text(
             SELECT r.data ->> 'psp_reference' AS reference FROM responses r
              WHERE r.command_id = c.message_id AND r.success AND r.data ->> 'psp_reference' <> ''
              ORDER BY r.timestamp DESC LIMIT 1) AS taken
-      LEFT JOIN LATERAL (
-            SELECT max(e.at) AS at FROM payment_events e
-             WHERE e.payment_id = p.payment_id AND e.cause = :cause
-               AND e.data ->> 'note' = :note AND e.data ->> 'psp_reference' = taken.reference
-           ) AS noted ON true
      WHERE c.operation = 'refund' AND c.timestamp <= :asked_before AND c.timestamp > :looks_back_to
        AND p.state <> 'compensated'
        AND (CAST(:merchant_account AS text) IS NULL OR p.merchant_account = :merchant_account)
        AND NOT p.facts @> jsonb_build_array(jsonb_build_object('reference', taken.reference))
-       AND (noted.at IS NULL OR noted.at <= :noted_before)
+       AND NOT {_NOTED.format(payment_id="p.payment_id", reference="taken.reference")}
        AND NOT EXISTS (SELECT FROM breaks b
                         WHERE b.kind = :kind AND b.merchant_account = p.merchant_account
                           AND b.subject = taken.reference)
      ORDER BY c.timestamp, c.message_id LIMIT :limit
-    """
+    """  # noqa: S608  # a constant
 )
+
+_IS_NOTED = text("SELECT " + _NOTED.format(payment_id=":payment_id", reference=":reference"))
 
 #: One that is not applied yet says nothing of the payment. Whoever is undoing the payment, or looks
 #: at it by hand, knows that its money is not back.
@@ -88,9 +89,7 @@ def find_unconfirmed(connection: Connection, look: Look) -> list[Finding]:
     values = look.values | {
         "asked_before": look.as_of - REFUND_OVERDUE_AFTER,
         "looks_back_to": look.as_of - LOOKS_BACK,
-        "noted_before": look.as_of - REFUND_CHECKED_EVERY,
-        "cause": CAUSE,
-        "note": NOTE,
+        "noted_since": look.as_of - REFUND_CHECKED_EVERY,
         "kind": MISSING_AT_PSP,
     }
     rows = connection.execute(_UNCONFIRMED, values).mappings()
@@ -115,15 +114,23 @@ def find_come_back(connection: Connection, look: Look) -> list[Finding]:
     return list(found.values())
 
 
-def note_unconfirmed(batch: SqlBatch, finding: Finding, *, now: datetime) -> None:
+def note_unconfirmed(batch: SqlBatch, finding: Finding, *, as_of: datetime, now: datetime) -> None:
     """Keep on the payment's timeline that its refund is still not confirmed. The caller commits.
 
-    A payment that somebody has locked, or that has moved on since, is left for the next sweep.
+    A payment that somebody has locked is left for the next sweep, and so is one that another sweep
+    has noted it on, or whose refund the PSP has told of since.
     """
-    if finding.payment_id is None:
+    if finding.payment_id is None or finding.reference is None:
         return
     payment = batch.payments.lock([finding.payment_id]).get(finding.payment_id)
-    if payment is None or payment.version != finding.version:
+    if payment is None or payment.funds.tells_of(finding.reference):
+        return
+    noted = {
+        "payment_id": finding.payment_id,
+        "reference": finding.reference,
+        "noted_since": as_of - REFUND_CHECKED_EVERY,
+    }
+    if batch.connection.execute(_IS_NOTED, noted).scalar_one():
         return
     change = Change(payment=payment, at=now, cause=CAUSE)
     change.add(EventKind.NOTED, {"note": NOTE, "psp_reference": finding.reference})
@@ -188,7 +195,6 @@ def _finding(
         merchant_account=payment.merchant_account,
         subject=str(payment.payment_id),
         payment_id=payment.payment_id,
-        version=payment.version,
         reference=reference,
         state=payment.state,
         since=since,

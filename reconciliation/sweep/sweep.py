@@ -123,7 +123,7 @@ class Sweep:
             elif finding.rule in RULES_OF_SAGAS and finding.action is not Action.PAGE:
                 away += self._run(finding, as_of)
             elif finding.action is Action.CHECK:
-                self._note(finding)
+                self._note(finding, as_of)
         return away
 
     def _apply(self, findings: Sequence[Finding]) -> None:
@@ -155,9 +155,9 @@ class Sweep:
                 batch.commit()
         return self._runner.run(finding.payment_id, as_of=as_of).is_party_away
 
-    def _note(self, finding: Finding) -> None:
+    def _note(self, finding: Finding, as_of: datetime) -> None:
         with self._batch() as batch:
-            note_unconfirmed(batch, finding, now=self._clock.now())
+            note_unconfirmed(batch, finding, as_of=as_of, now=self._clock.now())
             batch.commit()
 
 
