@@ -247,6 +247,10 @@ class SqlBatch(SqlUnitOfWork):
                 raise StoreUnavailable from error
             raise
 
+    def is_contention(self, error: Exception) -> bool:
+        """Tell whether ``error`` is that other transactions were in the way of this one."""
+        return is_contention(error)
+
     def write(self, *, now: datetime) -> None:
         """Write everything, in the one order of locks: payments, then sagas, then the rest."""
         self.payments.write(now=now)

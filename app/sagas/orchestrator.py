@@ -26,6 +26,9 @@ from app.services.ports import NewId
 #: How long a saga that can't be moved, through a mistake of ours, is left alone.
 FAILED_WAIT = timedelta(minutes=1)
 
+#: How long one that other transactions were in the way of is.
+BUSY_WAIT = timedelta(seconds=1)
+
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +38,7 @@ class Advance:
 
     Attributes:
         turns: The calls to make next.
-        unsettled: What could not be written now, since others have its payment locked.
+        unsettled: What could not be written now, since other transactions were in the way.
         claimed: How many sagas were found due.
     """
 
@@ -131,11 +134,15 @@ class Orchestrator:
                     batch.write(now=now)
             except StoreUnavailable:
                 raise
-            except Exception as error:  # noqa: BLE001  # it belongs to one of the sagas
-                if len(called) + len(claimed) <= 1:
-                    self._leave_alone(batch, called, claimed, error, now)
+            except Exception as error:
+                if not called and not claimed:
+                    raise
+                # It belongs to one of the sagas; to the only one, unless the claim itself failed.
+                is_alone = len(called) + len(claimed) == 1 and not (called and claims_max)
+                if is_alone:
+                    unsettled = self._leave_alone(batch, called, claimed, error, now)
                     batch.commit()
-                    return Advance(turns=[], unsettled=[], claimed=len(claimed))
+                    return Advance(turns=[], unsettled=unsettled, claimed=len(claimed))
             else:
                 batch.commit()
                 return advance
@@ -164,13 +171,19 @@ class Orchestrator:
         claimed: Sequence[Claim],
         error: Exception,
         now: datetime,
-    ) -> None:
+    ) -> list[Called]:
+        """Give up claims for a while; return what came back and may yet be settled."""
         # What was claimed in vain is as it was before.
         unclaimed = [replace(claim, version=claim.version - 1) for claim in claimed]
+        if batch.is_contention(error):
+            for claim in unclaimed:
+                batch.sagas.put_off(claim, due=now + BUSY_WAIT)
+            return list(called)
         for claim in [one.turn.claim for one in called] + unclaimed:
             about = {"saga_id": str(claim.saga_id), "payment_id": str(claim.payment_id)}
             _log.error("saga not moved; it is left alone for a while", exc_info=error, extra=about)
             batch.sagas.put_off(claim, due=now + FAILED_WAIT)
+        return []
 
     def _settle(
         self, batch: Batch, called: Sequence[Called], now: datetime, *, goes_on: bool

@@ -89,6 +89,10 @@ class Batch(UnitOfWork, Protocol):
         """Take back what a block wrote if it raises."""
         ...
 
+    def is_contention(self, error: Exception) -> bool:
+        """Tell whether other transactions were in the way, rather than that we are wrong."""
+        ...
+
     def write(self, *, now: datetime) -> None:
         """Write everything that was kept so far."""
         ...

@@ -1,7 +1,7 @@
-"""Postgres gives a transaction up because of another one: the webhook is tried again (F41).
+"""Postgres gives a transaction up because of another one: the work is tried again (F41).
 
-Promises 1 and 2: that is no failure of the webhook. No try is counted, however often it happens,
-and when the other one is gone it is applied, once.
+Promises 1 and 2: that is no failure of the webhook, nor of the saga. No try is counted, however
+often it happens, and when the other one is gone it is applied, once.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, text
 
+from app.sagas.orchestrator import BUSY_WAIT
 from tests.support.builders import PSP_REFERENCE, an_item
+from tests.support.runners import call, orchestrator, run_all
 from tests.support.service import Service, poll
 from webhooks.drain import LONGEST_WAIT_SECONDS, TRIES_MAX
 
@@ -109,7 +111,7 @@ def test_the_drain_that_is_a_deadlocks_victim_applies_its_webhooks_afterwards(
     ]
 
 
-@pytest.mark.parametrize(
+codes = pytest.mark.parametrize(
     "code",
     [
         pytest.param("40001", id="serialization failure"),
@@ -118,14 +120,21 @@ def test_the_drain_that_is_a_deadlocks_victim_applies_its_webhooks_afterwards(
         pytest.param("57014", id="statement timeout"),
     ],
 )
-def test_however_often_postgres_gives_it_up_a_webhook_is_not_dead_and_is_applied_in_the_end(
-    service: Service, asked: UUID, code: str
-) -> None:
+
+
+def give_up_inserts_into(service: Service, table: str, code: str) -> None:
     service.execute(
         "CREATE FUNCTION give_up() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$ BEGIN RAISE SQLSTATE '{code}'; END $$;"
-        "CREATE TRIGGER give_up BEFORE INSERT ON payment_events EXECUTE FUNCTION give_up()"
+        f"CREATE TRIGGER give_up BEFORE INSERT ON {table} EXECUTE FUNCTION give_up()"
     )
+
+
+@codes
+def test_however_often_postgres_gives_it_up_a_webhook_is_not_dead_and_is_applied_in_the_end(
+    service: Service, asked: UUID, code: str
+) -> None:
+    give_up_inserts_into(service, "payment_events", code)
     service.deliver(an_item())
     for _ in range(TRIES_MAX + 2):
         service.advance(LONGEST_WAIT_SECONDS)
@@ -138,3 +147,41 @@ def test_however_often_postgres_gives_it_up_a_webhook_is_not_dead_and_is_applied
     assert service.work() == []
     facts = [data["reference"] for data in service.events(asked, "fact_recorded")]
     assert facts.count(PSP_REFERENCE) == 2  # asked for, then authorised
+
+
+@codes
+def test_a_claim_that_postgres_gives_up_is_made_again_a_moment_later(
+    service: Service, code: str
+) -> None:
+    ids = [service.start(merchant_reference=f"ORDER-{number}") for number in range(3)]
+    give_up_inserts_into(service, "commands", code)
+    run_all(service)
+    asked = service.outside.fraud.calls[:]
+    service.execute("DROP TRIGGER give_up ON commands")
+
+    service.later(BUSY_WAIT.total_seconds())
+
+    assert asked == []
+    assert {service.payment(payment_id).state.value for payment_id in ids} == {"preauth"}
+    assert service.outside.fraud.asked("check") == 3
+
+
+@codes
+def test_an_answer_that_postgres_gives_up_is_kept_and_settled_a_moment_later(
+    service: Service, code: str
+) -> None:
+    """Nobody is asked again for its sake."""
+    for number in range(3):
+        service.start(merchant_reference=f"ORDER-{number}")
+    worker = orchestrator(service)
+    called = [call(service, turn) for turn in worker.advance(claims_max=3).turns]
+    give_up_inserts_into(service, "responses", code)
+    meanwhile = worker.advance(called, claims_max=3)
+    service.execute("DROP TRIGGER give_up ON responses")
+
+    advance = worker.advance(meanwhile.unsettled)
+
+    assert (meanwhile.turns, meanwhile.unsettled) == ([], called)
+    assert {turn.calls[0].record.step for turn in advance.turns} == {"preauth"}
+    assert len(advance.turns) == 3
+    assert service.outside.fraud.asked("check") == 3

@@ -5,7 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from app.bootstrap import new_id
 from app.domain.saga import Command, Reply
+from app.errors import GatewayError
+from app.sagas.moving import Called, Turn
+from app.sagas.orchestrator import Orchestrator
 from app.sagas.runner import SagaRunner
 from tests.support.service import Service
 
@@ -58,3 +62,43 @@ class Held:
         self.has_begun.set()
         assert self.may_end.wait(PATIENCE_SECONDS)
         return reply
+
+
+@dataclass
+class Recorder:
+    """A participant that remembers the commands that it was given."""
+
+    handle_: Callable[[Command], Reply]
+    commands: list[Command] = field(default_factory=list)
+
+    def handle(self, command: Command) -> Reply:
+        self.commands.append(command)
+        return self.handle_(command)
+
+
+def orchestrator(service: Service, *, owner: str = "a worker") -> Orchestrator:
+    """An orchestrator of its own, as in another worker; nothing is left to chance."""
+    container = service.container
+    return Orchestrator(
+        container.definitions,
+        services=service.outside.participants().keys(),
+        batch=container.batch,
+        clock=service.clock,
+        new_id=new_id,
+        owner=owner,
+        lease_seconds=service.lease_seconds,
+        draw=lambda: 0.5,
+    )
+
+
+def call(service: Service, turn: Turn) -> Called:
+    """Make the calls of a turn."""
+    participants = service.outside.participants()
+
+    def ask(command: Command) -> Reply | GatewayError:
+        try:
+            return participants[command.service_id].handle(command)
+        except GatewayError as error:
+            return error
+
+    return Called(turn=turn, replies=tuple(ask(call.command) for call in turn.calls))
