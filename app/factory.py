@@ -6,13 +6,14 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.bootstrap import Container, new_id
-from app.http import commands, health, metrics, payments
+from app.http import commands, health, metrics, operations, payments
 from app.http.bodies import register_body_limit
 from app.http.console import pages
 from app.http.console.filters import register_filters
 from app.http.problems import problem_of, register_problem_handlers
 from app.http.request_ids import name_request, register_request_ids
 from app.http.waiters import Waiters
+from app.sagas.recovery import Recovery
 from webhooks.receiver import Receiver
 
 
@@ -40,6 +41,15 @@ def create_app(container: Container) -> Flask:
             unit_of_work=container.unit_of_work,
             clock=container.clock,
             new_id=new_id,
+        )
+    )
+    flask_app.register_blueprint(
+        operations.create_blueprint(
+            authenticate=container.accounts.authenticate,
+            engine=container.engine,
+            unit_of_work=container.unit_of_work,
+            recovery=Recovery(container.definitions),
+            clock=container.clock,
         )
     )
     flask_app.register_blueprint(metrics.create_blueprint(container.engine, container.clock))

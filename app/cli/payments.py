@@ -5,17 +5,24 @@ from uuid import UUID
 
 import click
 
+from app.cli.operations import remedies
 from app.cli.options import container
 from app.cli.output import as_json_option, print_json
 from app.domain.flow import draw_dot, draw_mermaid
-from app.queries.payments import get_payment
+from app.queries.ages import as_age
+from app.queries.payments import Json, get_payment
+from app.queries.reviews import open_review
 from app.queries.timeline import timeline
 from reconciliation.verification import verify as verify_all
 
 
 @click.group()
 def payment() -> None:
-    """Look at payments."""
+    """Look at payments, and take one off the desk that it lies on."""
+
+
+for remedy in remedies():
+    payment.add_command(remedy)
 
 
 @payment.command()
@@ -23,11 +30,13 @@ def payment() -> None:
 @as_json_option
 def show(payment_id: UUID, *, as_json: bool) -> None:
     """Show the payment and everything that happened to it, oldest first."""
-    with container().engine.connect() as connection:
+    wired = container()
+    with wired.engine.connect() as connection:
         found = get_payment(connection, payment_id, merchant_account=None)
+        review = open_review(connection, payment_id, now=wired.clock.now())
         history = timeline(connection, payment_id)
     if as_json:
-        print_json(found | {"timeline": history["items"]})
+        print_json(found | {"review": review, "timeline": history["items"]})
         return
     for name in ("id", "merchant_account", "merchant_reference", "psp_reference", "state"):
         click.echo(f"{name:20} {found[name] or '-'}")
@@ -37,10 +46,19 @@ def show(payment_id: UUID, *, as_json: bool) -> None:
         values = found[name]
         assert isinstance(values, dict)  # noqa: S101  # of the view's own making
         click.echo(f"{name:20} " + "  ".join(f"{key} {value}" for key, value in values.items()))
+    if review:
+        _print_review(review)
     items = history["items"]
     assert isinstance(items, list)  # noqa: S101  # the same
     for item in items:
         click.echo(f"{item['at']}  {item['title']}")
+
+
+def _print_review(review: Json) -> None:
+    age_seconds = review["age_seconds"]
+    assert isinstance(age_seconds, int)  # noqa: S101  # of the view's own making
+    click.echo(f"{'on the desk of':20} {review['owner']}, for {as_age(age_seconds)}")
+    click.echo(f"{'next step':20} {review['next_step']}")
 
 
 @click.command()

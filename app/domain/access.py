@@ -23,11 +23,13 @@ class Caller:
     """An authenticated API key.
 
     Attributes:
+        key_prefix: What the key is called where keys are listed; no secret.
         merchant_account: The account whose payments it may see.
         service_id: The service whose commands a participant takes; None for all others.
     """
 
     key_id: UUID
+    key_prefix: str
     merchant_account: str
     role: Role
     service_id: str | None = None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.domain.card_numbers import find_card_numbers
 from app.errors import InvalidFields
 
 NAME_CHARACTERS_MAX = 80
@@ -15,7 +16,7 @@ class Grounds:
     """Who acts, and why. Both are kept for ever, and shown as they are.
 
     Raises:
-        InvalidFields: One is blank, too long, or holds a control character.
+        InvalidFields: One is blank, too long, or holds a control character or a card number.
     """
 
     operator: str
@@ -64,7 +65,7 @@ def check_name(field: str, value: str) -> None:
     """Refuse what names nobody.
 
     Raises:
-        InvalidFields: It is blank, too long, or holds a control character.
+        InvalidFields: It is blank, too long, or holds a control character or a card number.
     """
     if problem := _problem(value, NAME_CHARACTERS_MAX):
         raise InvalidFields({field: problem})
@@ -75,4 +76,6 @@ def _problem(value: str, characters_max: int) -> str | None:
         return "must not be blank"
     if len(value) > characters_max:
         return f"is longer than {characters_max} characters"
-    return None if value.isprintable() else "holds a control character"
+    if not value.isprintable():
+        return "holds a control character"
+    return "holds what looks like a card number" if any(find_card_numbers(value)) else None

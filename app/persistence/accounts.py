@@ -449,6 +449,7 @@ def _keys_with_uses(*, today: date) -> Select[Any]:
 def _caller(row: Row[Any]) -> Caller:
     return Caller(
         key_id=row.key_id,
+        key_prefix=row.prefix,
         merchant_account=row.merchant_account,
         role=Role(row.role),
         service_id=row.service_id,
