@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 from app.queries.ages import age_seconds
 from app.queries.payments import Json
 from app.queries.psp_queue import last_webhooks, refused_webhooks
+from app.queries.reviews import backlog
 from app.queries.waiting import waiting_by_reason
 
 _STATES = text(
@@ -16,10 +17,11 @@ _STATES = text(
 
 
 def overview(connection: Connection, *, merchant_account: str, now: datetime) -> Json:
-    """Return an account's payments by state, its webhooks that wait, and ages in whole seconds."""
+    """Return an account's payments by state, what waits for whom, and ages in whole seconds."""
     account = {"merchant_account": merchant_account}
     waiting = waiting_by_reason(connection, now=now, merchant_account=merchant_account)
     refused = refused_webhooks(connection, now=now, merchant_account=merchant_account)
+    desk = backlog(connection, merchant_account=merchant_account)
     heard_at = last_webhooks(connection, merchant_account=merchant_account).get(merchant_account)
     return {
         "states": [
@@ -31,6 +33,8 @@ def overview(connection: Connection, *, merchant_account: str, now: datetime) ->
             for row in connection.execute(_STATES, account)
         ],
         "waiting": [one.as_json(now) for one in waiting.values() if one.webhooks],
+        "reviews": desk.reviews,
+        "oldest_review_seconds": age_seconds(desk.oldest_at, now) if desk.oldest_at else None,
         "blocked_seconds": age_seconds(refused[0].since, now) if refused else None,
         "last_webhook_seconds": age_seconds(heard_at, now) if heard_at else None,
     }

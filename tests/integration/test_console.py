@@ -7,6 +7,7 @@ from app.domain.access import Role
 from app.errors import Unauthenticated
 from app.factory import create_app
 from tests.support.builders import ACCOUNT, OTHER_HMAC_KEY, a_start, a_webhook, an_item
+from tests.support.desk import refused_undo, unresolved_capture
 from tests.support.service import Service
 
 
@@ -22,7 +23,9 @@ def sign_in(browser: FlaskClient, service: Service, role: Role = Role.OPERATOR) 
     return key
 
 
-@pytest.mark.parametrize("page", ["/", "/console/", "/console/payments", "/console/psp-queue"])
+@pytest.mark.parametrize(
+    "page", ["/", "/console/", "/console/payments", "/console/reviews", "/console/psp-queue"]
+)
 def test_a_stranger_is_asked_to_sign_in(browser: FlaskClient, page: str) -> None:
     answer = browser.get(page, follow_redirects=True)
 
@@ -167,6 +170,76 @@ def test_another_accounts_queue_is_not_shown(browser: FlaskClient, service: Serv
 
     assert "NOT-YOURS" not in page
     assert ACCOUNT not in page
+
+
+def test_the_desk_tells_who_owns_what_since_when_and_what_to_do(
+    browser: FlaskClient, service: Service
+) -> None:
+    payment_id = refused_undo(service)
+    service.advance(2 * 3600)
+    sign_in(browser, service)
+
+    desk = browser.get("/console/reviews").text
+    page = browser.get(f"/console/payments/{payment_id}").text
+
+    assert f'href="/console/payments/{payment_id}"' in desk
+    for shown in (desk, page):
+        assert "payments on call" in shown
+        assert "2 h" in shown
+        assert "The PSP holds 125.00 EUR and has paid us 0.00 EUR" in shown
+        version = service.payment(payment_id).version
+        for action in ("resume", "skip", "force"):
+            assert f"countersign payment {action} {payment_id} --if-version {version}" in shown
+    assert "1 payment waits for a person, the oldest for 2 h" in browser.get("/console/").text
+
+
+def test_a_capture_on_the_desk_may_also_be_abandoned(
+    browser: FlaskClient, service: Service
+) -> None:
+    payment_id = unresolved_capture(service)
+    sign_in(browser, service)
+
+    desk = browser.get("/console/reviews").text
+
+    assert "Capture unresolved" in desk
+    assert f"countersign payment abandon {payment_id}" in desk
+
+
+def test_an_empty_desk_says_so(browser: FlaskClient, service: Service) -> None:
+    sign_in(browser, service)
+
+    assert "Nobody has to look at anything." in browser.get("/console/reviews").text
+    assert "for a person" not in browser.get("/console/").text
+
+
+def test_a_command_that_is_copied_does_nothing_until_a_reason_is_filled_in(
+    browser: FlaskClient, service: Service
+) -> None:
+    refused_undo(service)
+    sign_in(browser, service)
+
+    desk = browser.get("/console/reviews").text
+
+    assert desk.count("<code>countersign ") == desk.count("--reason ''</code>") == 4
+
+
+def test_hostile_owners_stay_text_and_another_accounts_desk_is_not_shown(
+    browser: FlaskClient, service: Service
+) -> None:
+    hostile = "<script>alert(1)</script>"
+    payment_id = refused_undo(service)
+    service.execute("UPDATE reviews SET owner = :owner", owner=hostile)
+    sign_in(browser, service)
+    mine = browser.get("/console/reviews").text
+    service.container.accounts.add("OtherECOM", [])
+    key = service.container.accounts.create_api_key("OtherECOM", Role.OPERATOR)
+    browser.post("/console/sign-in", data={"api_key": key})
+    theirs = browser.get("/console/reviews").text
+
+    assert hostile not in mine
+    assert "&lt;script&gt;" in mine
+    assert str(payment_id) not in theirs
+    assert "for a person" not in browser.get("/console/").text
 
 
 def test_signing_out_ends_the_session(browser: FlaskClient, service: Service) -> None:

@@ -2,7 +2,9 @@
 
 from flask.testing import FlaskClient
 
+from app.services.operate import Remedy
 from tests.support.builders import ACCOUNT, OTHER_HMAC_KEY, a_webhook, an_item
+from tests.support.desk import do, refused_undo
 from tests.support.service import Service
 
 
@@ -28,7 +30,24 @@ def test_metrics_of_an_empty_service_are_zero(client: FlaskClient) -> None:
     assert "countersign_oldest_saga_overdue_seconds 0.0" in answer.text
     assert "countersign_psp_queue_blocked_seconds 0.0" in answer.text
     assert "countersign_orphans_oldest_seconds 0.0" in answer.text
+    assert "countersign_reviews_open 0.0" in answer.text
+    assert "countersign_reviews_oldest_seconds 0.0" in answer.text
     assert "countersign_last_webhook_age_seconds{" not in answer.text
+
+
+def test_metrics_tell_what_waits_for_a_person_and_how_long_it_has(
+    client: FlaskClient, service: Service
+) -> None:
+    payment_id = refused_undo(service)
+    service.advance(90)
+
+    waiting = client.get("/metrics").text
+    do(service, payment_id, Remedy.SKIP)
+    done = client.get("/metrics").text
+
+    assert "countersign_reviews_open 1.0" in waiting
+    assert "countersign_reviews_oldest_seconds 90.0" in waiting
+    assert "countersign_reviews_open 0.0" in done
 
 
 def test_metrics_tell_how_long_the_psp_has_been_refused(

@@ -1,4 +1,4 @@
-"""The console's pages: the overview, the payments, one payment's timeline, the PSP's queue.
+"""The console's pages: the overview, the payments, one's timeline, the desk, the PSP's queue.
 
 One signs in with an API key. A page shows what the key may see: its own merchant account. The
 session is a signed cookie that scripts can't read and other sites can't send; it holds the key's
@@ -33,6 +33,7 @@ from app.queries.breaks import open_breaks
 from app.queries.overview import overview
 from app.queries.payments import PaymentFilter, get_payment, list_payments
 from app.queries.psp_queue import psp_queue
+from app.queries.reviews import open_review, open_reviews
 from app.queries.timeline import timeline
 from app.queries.waiting import waiting_webhooks
 
@@ -101,6 +102,7 @@ class Console:
         blueprint.post("/console/sign-out", endpoint="sign_out")(self.sign_out)
         blueprint.get("/console/payments", endpoint="payments")(self.payments)
         blueprint.get("/console/payments/<uuid:payment_id>", endpoint="payment")(self.payment)
+        blueprint.get("/console/reviews", endpoint="reviews")(self.reviews)
         blueprint.get("/console/psp-queue", endpoint="psp_queue")(self.psp_queue)
         return blueprint
 
@@ -167,10 +169,23 @@ class Console:
         caller = self._viewer()
         with self.engine.connect() as connection:
             found = get_payment(connection, payment_id, merchant_account=caller.merchant_account)
+            review = open_review(connection, payment_id, now=self.clock.now())
             history = timeline(connection, payment_id)
         return render_template(
-            "console/payment.html", caller=caller, payment=found, items=history["items"]
+            "console/payment.html",
+            caller=caller,
+            payment=found,
+            review=review,
+            items=history["items"],
         )
+
+    def reviews(self) -> str:
+        """Show the payments that wait for a person, and how to see to each."""
+        caller = self._viewer()
+        account = caller.merchant_account
+        with self.engine.connect() as connection:
+            waiting = open_reviews(connection, now=self.clock.now(), merchant_account=account)
+        return render_template("console/reviews.html", caller=caller, reviews=waiting)
 
     def psp_queue(self) -> str:
         """Show whether the PSP gets through, and the webhooks that wait."""
