@@ -224,6 +224,7 @@ def test_a_blip_is_tried_again_within_the_call(blip: Script) -> None:
 
 
 def test_no_call_tries_more_than_three_times() -> None:
+    """F58."""
     script, connections = one_after_the_other(answering(http_answer(500)))
 
     with a_peer(script) as port, pytest.raises(GatewayUnavailable):
@@ -236,6 +237,7 @@ def test_no_call_tries_more_than_three_times() -> None:
     "answer", [http_answer(422), http_answer(429), http_answer(503, Retry_After="1")]
 )
 def test_a_refusal_and_a_plea_to_wait_are_not_tried_again(answer: bytes) -> None:
+    """F58: whoever asks for a pause gets it."""
     script, connections = one_after_the_other(answering(answer))
 
     with a_peer(script) as port, pytest.raises(GatewayError):

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, LiteralString
@@ -59,6 +59,11 @@ class Process:
         """Wait until it ends by itself; return its exit code, negative for a signal."""
         assert self._popen is not None
         return self._popen.wait(STOP_SECONDS)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._popen is not None
+        self._popen.send_signal(number)
 
     def kill_9(self) -> None:
         """Kill it and all that it started, and wait until it is gone."""
@@ -177,9 +182,8 @@ class Fleet:
             "COUNTERSIGN_ORPHAN_GRACE_SECONDS": "0",
         }
         upgrade(stores.postgres.url)
-        container = Container(Settings.from_env(self._environment), role="test")
-        container.accounts.add(ACCOUNT, [HMAC_KEY])
-        container.close()
+        with closing(self.container()) as container:
+            container.accounts.add(ACCOUNT, [HMAC_KEY])
         self.webs = (self.another_web(), self.another_web())
         self.worker = self.another("worker")
 
@@ -190,6 +194,10 @@ class Fleet:
     def another(self, *arguments: str, **environment: str) -> Process:
         """A further process, not started, with settings of its own."""
         return Process(arguments, {**self._environment, **environment})
+
+    def container(self) -> Container:
+        """The service on these stores, in this process; the caller closes it."""
+        return Container(Settings.from_env(self._environment), role="test")
 
     @property
     def ports(self) -> list[int]:

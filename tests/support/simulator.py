@@ -34,27 +34,32 @@ class Simulator:
             books: dict[str, Any] = json.load(answer)
         return books
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of a service whose outside this is."""
+        url = f"http://127.0.0.1:{self.port}"
+        return {
+            "COUNTERSIGN_PSP_URL": f"{url}/v72",
+            "COUNTERSIGN_PSP_API_KEY": API_KEY,
+            "COUNTERSIGN_PSP_TIMEOUT_SECONDS": "2",
+            "COUNTERSIGN_BOOKING_URL": url,
+            "COUNTERSIGN_BOOKING_TOKEN": API_KEY,
+            "COUNTERSIGN_BOOKING_TIMEOUT_SECONDS": "1",
+            "COUNTERSIGN_FRAUD_URL": url,
+            "COUNTERSIGN_FRAUD_TOKEN": API_KEY,
+            "COUNTERSIGN_SMTP_HOST": "127.0.0.1",
+            "COUNTERSIGN_SMTP_PORT": str(self.smtp_port),
+            "COUNTERSIGN_SMTP_TLS": "none",
+        }
+
     def participants(self) -> Participants:
         """Return the service's own participants, addressed to this simulator."""
-        url = f"http://127.0.0.1:{self.port}"
-        settings = Settings.from_env(
-            {
-                "DATABASE_URL": "postgresql:///nowhere",
-                "REDIS_URL": "redis:///nowhere",
-                "COUNTERSIGN_ENCRYPTION_KEYS": "unused",
-                "COUNTERSIGN_PSP_URL": f"{url}/v72",
-                "COUNTERSIGN_PSP_API_KEY": API_KEY,
-                "COUNTERSIGN_PSP_TIMEOUT_SECONDS": "2",
-                "COUNTERSIGN_BOOKING_URL": url,
-                "COUNTERSIGN_BOOKING_TOKEN": API_KEY,
-                "COUNTERSIGN_BOOKING_TIMEOUT_SECONDS": "1",
-                "COUNTERSIGN_FRAUD_URL": url,
-                "COUNTERSIGN_FRAUD_TOKEN": API_KEY,
-                "COUNTERSIGN_SMTP_HOST": "127.0.0.1",
-                "COUNTERSIGN_SMTP_PORT": str(self.smtp_port),
-                "COUNTERSIGN_SMTP_TLS": "none",
-            }
-        )
+        nowhere = {
+            "DATABASE_URL": "postgresql:///nowhere",
+            "REDIS_URL": "redis:///nowhere",
+            "COUNTERSIGN_ENCRYPTION_KEYS": "unused",
+        }
+        settings = Settings.from_env({**nowhere, **self.environment})
         return Container(settings, role="test").participants
 
 
