@@ -130,6 +130,10 @@ class Settings(BaseModel):
     idempotency_days: Days = Field(
         30, description="How long the answer to an `Idempotency-Key` is kept."
     )
+    messages_days: Days = Field(
+        90,
+        description="How long commands and responses are kept after their payment came to rest.",
+    )
     body_bytes_max: int = Field(1024 * 1024, ge=1024, description="Largest request body, bytes.")
     psp_url: str = Field(
         "https://checkout-test.adyen.com/v72", description="The PSP's Checkout API."

@@ -1,8 +1,10 @@
 """Retention: what is older than its horizon goes, in small batches that let live traffic pass.
 
 A webhook with open work stays, whatever its age. Its age counts from its last delivery: as long as
-the PSP sends it, it must be known again. History (``payment_events``) is never touched, so that a
-webhook that comes once more after it was forgotten states a fact that its payment knows already.
+the PSP sends it, it must be known again. The messages of a payment stay while it goes on or waits
+for a person; they are what the services were told, with the shopper's address. History
+(``payment_events``) is never touched, so that a webhook that comes once more after it was forgotten
+states a fact that its payment knows already.
 
 A run may die at any instant: each batch is one transaction, and the next run goes on with whatever
 is still there. The time it may take is bounded, and so is the cost of every statement: it reads the
@@ -60,6 +62,7 @@ _LOCK_BATCH = """
 
 # A statement of its own sees what was committed until the locks were ours, such as a replay.
 _DELETE_BATCH = """
+    {along}
     DELETE FROM {table} t
      WHERE t.ctid = ANY(CAST(:places AS tid[])) AND NOT ({kept_if})
     RETURNING CAST(t.ctid AS text)
@@ -93,6 +96,25 @@ _REDELIVERY_IS_KEPT = f"""
             OFFSET 0)
 """
 
+# A payment that a person has to look at is not done with, and one that only now came to rest may be
+# asked about.
+_SAGA_IS_KEPT = """
+    EXISTS (SELECT FROM saga_instances s
+             WHERE s.saga_id = t.saga_id
+               AND (s.due IS NOT NULL OR s.current_step = 'manual_review'
+                    OR s.updated_at >= :before)
+            OFFSET 0)
+"""
+
+# In the same statement as their commands, so that both see the same saga.
+_RESPONSES = """
+    WITH answers AS (
+        DELETE FROM responses
+         WHERE command_id = ANY(ARRAY(
+                SELECT t.message_id FROM {table} t
+                 WHERE t.ctid = ANY(CAST(:places AS tid[])) AND NOT ({kept_if}))))
+"""
+
 #: Where a table's first batch begins.
 _START = ("-infinity", "(0,0)")
 
@@ -105,7 +127,15 @@ class Rule:
         kept: How long its rows are kept.
     """
 
-    def __init__(self, table: str, *, age: str, kept: timedelta, kept_if: str = "false") -> None:
+    def __init__(
+        self,
+        table: str,
+        *,
+        age: str,
+        kept: timedelta,
+        kept_if: str = "false",
+        along: str = "",
+    ) -> None:
         """Prepare the rule's statements.
 
         Args:
@@ -113,12 +143,20 @@ class Rule:
             age: Its column that tells a row's age; indexed, unless the table is small.
             kept: How long its rows are kept.
             kept_if: SQL; a row ``t`` for which it holds is kept, whatever its age.
+            along: SQL; deletes what belongs to the rows that go, before them.
         """
         self.table = table
         self.kept = kept
 
         def statement(template: str) -> TextClause:
-            return text(template.format(table=table, age=age, kept_if=kept_if))
+            return text(
+                template.format(
+                    table=table,
+                    age=age,
+                    kept_if=kept_if,
+                    along=along.format(table=table, kept_if=kept_if),
+                )
+            )
 
         self.lock_batch = statement(_LOCK_BATCH)
         self.delete_batch = statement(_DELETE_BATCH)
@@ -181,6 +219,7 @@ class Retention:
         inbox_days: int,
         refusals_days: int,
         idempotency_days: int,
+        messages_days: int,
         batch_rows: int = BATCH_ROWS,
         timer: Callable[[], float] = monotonic,
         pause: Callable[[float], None] = sleep,
@@ -192,6 +231,8 @@ class Retention:
             inbox_days: How long a webhook is known again after its last delivery.
             refusals_days: How long a refused request is kept for operators.
             idempotency_days: How long the answer to an Idempotency-Key is kept.
+            messages_days: How long commands and responses are kept after their payment came to
+                rest.
             batch_rows: Rows in one transaction.
             timer: Tells seconds that pass.
             pause: Waits for so many seconds.
@@ -211,6 +252,13 @@ class Retention:
                 age="created_at",
                 kept=timedelta(days=idempotency_days),
                 kept_if="t.lease_until > :as_of",  # a request took it over and will answer
+            ),
+            Rule(
+                "commands",
+                age="timestamp",
+                kept=timedelta(days=messages_days),
+                kept_if=_SAGA_IS_KEPT,
+                along=_RESPONSES,
             ),
             Rule(
                 "webhook_redeliveries", age="received_at", kept=inbox, kept_if=_REDELIVERY_IS_KEPT

@@ -30,7 +30,7 @@ Row = Mapping[str, object]
 )
 @as_json_option
 def retention(as_of: datetime | None, max_seconds: int, *, dry_run: bool, as_json: bool) -> None:
-    """Delete what is older than its horizon: webhooks, refusals, stored answers.
+    """Delete what is older than its horizon: webhooks, refusals, stored answers, messages.
 
     Webhooks with open work stay, and so does every payment's history. It may run beside live
     traffic, and be killed at any instant. A time that is still to come is for --dry-run only. Exit
@@ -64,6 +64,7 @@ def retention_of(wired: Container) -> Retention:
         inbox_days=settings.inbox_days,
         refusals_days=settings.refusals_days,
         idempotency_days=settings.idempotency_days,
+        messages_days=settings.messages_days,
     )
 
 

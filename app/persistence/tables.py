@@ -326,6 +326,7 @@ commands = Table(
     Column("taken_by", Text),
     _timestamp("taken_until", nullable=True),
     UniqueConstraint("saga_id", "step", "direction", "round"),
+    Index(None, "timestamp"),
     Index(
         "ix_commands_offered",
         "service_id",

@@ -316,7 +316,11 @@ def test_retention_leaves_a_webhook_alone_that_is_being_replayed(service: Servic
     service.receive(REPORT)
     service.advance(500 * 24 * 3600)
     retention = Retention(
-        service.container.engine, inbox_days=400, refusals_days=90, idempotency_days=30
+        service.container.engine,
+        inbox_days=400,
+        refusals_days=90,
+        idempotency_days=30,
+        messages_days=90,
     )
 
     def purge() -> None:

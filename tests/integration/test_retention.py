@@ -1,6 +1,6 @@
 """What is older than its horizon goes; what is still needed stays, whatever its age (F7, F43)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,17 +12,20 @@ from tests.support.builders import (
     ACCOUNT,
     HMAC_KEY,
     OTHER_HMAC_KEY,
+    PSP_REFERENCE,
     a_start_body,
     a_webhook,
     an_item,
 )
 from tests.support.commands import CommandLine
+from tests.support.participants import Participant
 from tests.support.service import Service
 from webhooks.retention import KEY_USES_DAYS, RETENTION_LOCK, Purged, Retention
 
 INBOX_DAYS = 400
 REFUSALS_DAYS = 90
 IDEMPOTENCY_DAYS = 30
+MESSAGES_DAYS = 60
 
 
 @pytest.fixture
@@ -32,6 +35,7 @@ def retention(service: Service) -> Retention:
         inbox_days=INBOX_DAYS,
         refusals_days=REFUSALS_DAYS,
         idempotency_days=IDEMPOTENCY_DAYS,
+        messages_days=MESSAGES_DAYS,
     )
 
 
@@ -49,6 +53,16 @@ def purge(retention: Retention, service: Service) -> Mapping[str, Purged]:
     purged = retention.run(as_of=service.clock.now(), max_seconds=600)
     assert purged is not None
     return {one.table: one for one in purged}
+
+
+def a_void(*, success: bool = True) -> Mapping[str, object]:
+    return an_item(
+        "CANCELLATION",
+        success=success,
+        psp_reference="MODCANCEL",
+        original_reference=PSP_REFERENCE,
+        event_date="2026-11-20T10:30:00+01:00",
+    )
 
 
 def advance_days(service: Service, days: float) -> None:
@@ -178,6 +192,133 @@ def test_the_uses_of_a_key_go_by_their_day(service: Service, retention: Retentio
     assert purged.oldest_kept == (service.clock.now() - timedelta(days=days[1])).date()
 
 
+@pytest.fixture
+def elsewhere(service: Service) -> Iterator[Service]:
+    """The service, with a booking service that lives elsewhere."""
+    other = service.restarted(remote_services="booking")
+    yield other
+    other.container.close()
+
+
+def messages(service: Service) -> tuple[int, int]:
+    return service.count("commands"), service.count("responses")
+
+
+@pytest.mark.usefixtures("paid")
+def test_messages_go_some_time_after_their_payment_came_to_rest(
+    service: Service, retention: Retention
+) -> None:
+    before = messages(service)
+    advance_days(service, MESSAGES_DAYS)
+    at_the_horizon = purge(retention, service)["commands"].rows
+    service.advance(1)
+
+    beyond_it = purge(retention, service)["commands"].rows
+
+    assert before[0] == before[1] == beyond_it > 0
+    assert (at_the_horizon, *messages(service)) == (0, 0, 0)
+
+
+def test_messages_of_a_payment_that_goes_on_stay_whatever_their_age(
+    service: Service, retention: Retention
+) -> None:
+    service.start()
+    service.settle()
+    before = messages(service)
+    advance_days(service, 10 * MESSAGES_DAYS)  # no worker has looked since
+
+    purged = purge(retention, service)["commands"]
+
+    assert (purged.rows, messages(service)) == (0, before)
+    assert purged.oldest_kept is not None
+
+
+def test_the_horizon_of_messages_counts_from_the_rest_not_from_the_message(
+    service: Service, retention: Retention
+) -> None:
+    payment_id = service.start()
+    service.settle()
+    advance_days(service, MESSAGES_DAYS)
+    service.receive(an_item())  # all workers were away, and the PSP kept trying
+    advance_days(service, 1)
+
+    early = purge(retention, service)["commands"].rows
+    advance_days(service, MESSAGES_DAYS)
+    late = purge(retention, service)["commands"].rows
+
+    assert service.payment(payment_id).state == "fin"
+    assert early == 0
+    assert late > 0
+    assert messages(service) == (0, 0)
+
+
+def test_messages_of_a_payment_that_waits_for_a_person_stay(
+    service: Service, retention: Retention
+) -> None:
+    service.outside.booking.says_yes = False
+    payment_id = service.start()
+    service.settle()
+    service.receive(an_item(), a_void(success=False))
+    before = messages(service)
+    advance_days(service, 10 * MESSAGES_DAYS)
+
+    purged = purge(retention, service)["commands"]
+
+    assert service.payment(payment_id).state == "manual_review"
+    assert (purged.rows, messages(service)) == (0, before)
+
+
+@pytest.mark.usefixtures("paid")
+def test_no_address_of_the_shopper_is_left_in_the_queues(
+    service: Service, retention: Retention
+) -> None:
+    holds = "SELECT 1 FROM commands WHERE CAST(data AS text) LIKE '%s.hopper@example.com%'"
+    before = service.rows(holds)
+    advance_days(service, MESSAGES_DAYS + 1)
+
+    purge(retention, service)
+
+    assert before
+    assert service.rows(holds) == []
+    assert service.discrepancies() == []
+
+
+def test_a_command_that_went_can_not_be_answered_any_more(
+    elsewhere: Service, retention: Retention
+) -> None:
+    booking = Participant.of(elsewhere, "booking")
+    elsewhere.start()
+    elsewhere.settle()
+    elsewhere.receive(an_item())
+    item = booking.take_one()
+    booking.answer(item)
+    elsewhere.settle()
+    advance_days(elsewhere, MESSAGES_DAYS + 1)
+    purge(retention, elsewhere)
+
+    assert booking.respond(item, success=True, data={}).status_code == 404
+
+
+def test_an_answer_under_way_keeps_its_command(elsewhere: Service, retention: Retention) -> None:
+    booking = Participant.of(elsewhere, "booking")
+    elsewhere.start()
+    elsewhere.settle()
+    elsewhere.receive(an_item())
+    message_id = UUID(booking.take_one()["message_id"])
+    elsewhere.later(600)
+    elsewhere.receive(a_void())
+    booking.answer(booking.take_one())
+    elsewhere.settle()
+    advance_days(elsewhere, MESSAGES_DAYS + 1)
+
+    with elsewhere.container.unit_of_work() as uow:
+        uow.transport.handed_out(message_id)
+        purge(retention, elsewhere)
+
+    kept = elsewhere.rows("SELECT message_id FROM commands")
+    assert [row["message_id"] for row in kept] == [message_id]
+
+
 def start(client: FlaskClient, api_key: str) -> tuple[int, Mapping[str, object]]:
     response = client.post(
         "/payments",
@@ -223,7 +364,7 @@ def test_a_plan_tells_what_a_run_then_does(
     service.post_webhook(a_webhook(key=OTHER_HMAC_KEY))
     advance_days(service, INBOX_DAYS + 1)
     service.receive(an_item("REPORT_AVAILABLE"))
-    before = service.payment(paid)
+    before, before_rows = service.payment(paid), service.count("commands")
 
     planned = retention.plan(as_of=service.clock.now())
     purged = purge(retention, service)
@@ -235,6 +376,7 @@ def test_a_plan_tells_what_a_run_then_does(
     assert {one.table: one.rows for one in planned if one.table != "hmac_key_uses"} == {
         "webhook_refusals": 1,
         "idempotency_keys": 1,
+        "commands": before_rows,
         "webhook_redeliveries": 1,
         "webhook_inbox": 1,
     }
