@@ -21,11 +21,14 @@ from app.gateways.fraud_rules import FraudRules
 from app.gateways.http import HttpGateway
 from app.gateways.mail import SmtpMailGateway
 from app.gateways.resilience import PAUSES_SECONDS, GatewayMetrics, Guard, Guarded
+from app.gateways.smtp import SmtpServer
+from app.gateways.velocity import Velocity
 from app.persistence.accounts import MerchantAccounts
 from app.persistence.batch import SqlBatch
 from app.persistence.direct import DirectConnection
 from app.persistence.encryption import Vault
 from app.persistence.engine import connect
+from app.persistence.fraud_denials import FraudDenials
 from app.persistence.seen import SeenCache
 from app.persistence.unit_of_work import SqlUnitOfWork
 from app.sagas.booking import booking_saga
@@ -200,6 +203,28 @@ class Container:
         )
 
     @cached_property
+    def fraud_denials(self) -> FraudDenials:
+        """Whom merchant accounts deny."""
+        return FraudDenials(self.engine, self.clock, new_id)
+
+    @cached_property
+    def fraud_rules(self) -> FraudRules:
+        """The fraud rules that are built in."""
+        settings = self.settings
+        velocity = Velocity(
+            settings.redis_url.get_secret_value(),
+            secret=settings.derived_secret("fraud velocity"),
+            most=settings.fraud_velocity_max,
+            window_seconds=settings.fraud_velocity_seconds,
+        )
+        return FraudRules(
+            caps=settings.fraud_caps,
+            deny_list=self.fraud_denials,
+            velocity=velocity if settings.fraud_velocity_max else None,
+            clock=self.clock,
+        )
+
+    @cached_property
     def registry(self) -> CollectorRegistry:
         """What this process counts."""
         return CollectorRegistry()
@@ -243,23 +268,22 @@ class Container:
             headers=_bearer(settings.fraud_token.get_secret_value()),
             guard=guard("fraud", settings.fraud_timeout_seconds),
         )
-        mail = SmtpMailGateway(
+        mail_server = SmtpServer(
             host=settings.smtp_host,
             port=settings.smtp_port,
             tls=settings.smtp_tls,
             user=settings.smtp_user,
             password=settings.smtp_password.get_secret_value(),
-            sender=settings.mail_from,
             timeout_seconds=settings.smtp_timeout_seconds,
-            clock=self.clock,
         )
+        mail = SmtpMailGateway(mail_server, sender=settings.mail_from)
         psp_undo = psp.behind(guard("psp-undo", settings.psp_timeout_seconds))
         booking_undo = booking.behind(guard("booking-undo", settings.booking_timeout_seconds))
         return {
             "psp": AdyenGateway(psp, undo=psp_undo, return_url=settings.return_url),
             "booking": HttpBookingGateway(booking, undo=booking_undo),
             "fraud": HttpFraudGateway(fraud),
-            "fraud_rules": FraudRules(),
+            "fraud_rules": self.fraud_rules,
             # It must not be tried twice in one call: a mail has no idempotency key.
             "mail": Guarded(mail, guard("mail", settings.smtp_timeout_seconds, ())),
         }

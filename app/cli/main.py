@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "webhook": ("app.cli.webhooks", "Send a signed test webhook; explain refused ones."),
         "inbox": ("app.cli.inbox", "The stored webhooks: list, show, apply again."),
         "psp-queue": ("app.cli.psp_queue", "Does the PSP get through, or do we block its queue?"),
+        "fraud": ("app.cli.fraud", "Whom the built-in fraud rules refuse."),
         "payment": ("app.cli.payments", "Show a payment; resume, skip, force or abandon it."),
         "review": ("app.cli.operations", "The payments that wait for a person."),
         "audit": ("app.cli.operations", "What people did by hand, and why."),
