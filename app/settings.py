@@ -172,7 +172,11 @@ class Settings(BaseModel):
     smtp_user: str = Field("", description="User there; empty sends without login.")
     smtp_password: SecretStr = Field(SecretStr(""), description="Password there.")
     smtp_timeout_seconds: Seconds = Field(5, description="Total time of sending one mail.")
-    mail_from: str = Field("payments@example.com", description="Sender of the mails.")
+    mail_from: str = Field(
+        "payments@example.com",
+        pattern=r"^([^<>\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@,\s]+@[^<>@,\s]+)$",
+        description="Sender of the mails: an address, or `Name <address>`.",
+    )
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
