@@ -72,8 +72,15 @@ def test_death_before_the_drain_commits_keeps_the_work(service: Service) -> None
     assert (work["state"], work["attempts"]) == ("new", 0)
 
 
-@pytest.mark.parametrize("name", ["saga.before_effect", "saga.after_effect", "saga.after_commit"])
-@pytest.mark.parametrize("place", range(4))
+#: Five calls, in four commits: both fraud checks stand side by side.
+PLACES = [
+    *(("saga.before_effect", place) for place in range(5)),
+    *(("saga.after_effect", place) for place in range(5)),
+    *(("saga.after_commit", place) for place in range(4)),
+]
+
+
+@pytest.mark.parametrize(("name", "place"), PLACES)
 def test_death_in_a_step_ends_in_fin_with_each_effect_once(
     service: Service, name: str, place: int
 ) -> None:

@@ -57,8 +57,8 @@ def a_peer(script: Script) -> Iterator[int]:
             thread.join()
 
 
-def read_request(connection: socket.socket) -> None:
-    """Read one HTTP request with its body."""
+def read_request(connection: socket.socket) -> str:
+    """Read one HTTP request with its body; return its path."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += _some(connection)
@@ -70,6 +70,7 @@ def read_request(connection: socket.socket) -> None:
     ]
     while len(body) < length:
         body += _some(connection)
+    return head.split(b" ", 2)[1].decode()
 
 
 def answering(*pieces: bytes, pause_seconds: float = 0) -> Script:
