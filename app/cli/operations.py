@@ -30,7 +30,7 @@ _HELP: Mapping[Remedy, str] = {
     """,
     Remedy.FORCE: """End it here, in the state that you name, as it is.
 
-    Nothing is asked of anybody. Money that comes later is given back.
+    Nothing is asked of anybody. Money that comes later is given back, but for a payment in fin.
     """,
     Remedy.ABANDON: """Give the payment up and undo everything.
 

@@ -26,18 +26,18 @@ def grounds_options(
     Args:
         default_reason: The reason of whoever gives none; None to insist on one.
     """
+    help_ = "Why. It is kept for ever."
+    reason_option = (
+        click.option("--reason", required=True, help=help_)
+        if default_reason is None
+        else click.option("--reason", default=default_reason, show_default=True, help=help_)
+    )
+    by_option = click.option(
+        "--by", metavar="NAME", help="Who does it; the user who is logged in if not given."
+    )
 
     def add(command: Callable[P, R]) -> Callable[P, R]:
-        command = click.option(
-            "--by", metavar="NAME", help="Who does it; the user who is logged in if not given."
-        )(command)
-        return click.option(
-            "--reason",
-            required=default_reason is None,
-            default=default_reason,
-            show_default=default_reason is not None,
-            help="Why. It is kept for ever.",
-        )(command)
+        return reason_option(by_option(command))
 
     return add
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from app.clock import Clock
 from app.domain.access import Caller, Role
 from app.domain.flow import FlowState
-from app.domain.operators import Grounds
+from app.domain.operators import Grounds, check_name
 from app.http.auth import Authenticate, require
 from app.http.schemas import read_body
 from app.queries.payments import get_payment, payment_json
@@ -90,8 +90,16 @@ def create_blueprint(
                 connection,
                 now=clock.now(),
                 merchant_account=caller.merchant_account,
-                owner=request.args.get("owner") or None,
+                owner=_owner(),
             )
         return jsonify({"items": found})
 
     return blueprint
+
+
+def _owner() -> str | None:
+    """Read whose desk is asked for; a name that no row can hold is refused by name."""
+    owner = request.args.get("owner") or None
+    if owner is not None:
+        check_name("owner", owner)
+    return owner
