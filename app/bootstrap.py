@@ -33,6 +33,7 @@ from app.persistence.seen import SeenCache
 from app.persistence.unit_of_work import SqlUnitOfWork
 from app.sagas.booking import booking_saga
 from app.sagas.definition import Definitions, RetryPolicy
+from app.sagas.metrics import MeasuredOrchestrator, SagaMetrics
 from app.sagas.orchestrator import Orchestrator
 from app.sagas.runner import SagaRunner
 from app.services.ports import Participants
@@ -196,7 +197,7 @@ class Container:
             lease_seconds=settings.lease_seconds,
         )
         return SagaRunner(
-            orchestrator,
+            MeasuredOrchestrator(orchestrator, SagaMetrics(self.registry)),
             participants,
             sagas_max=settings.saga_threads,
             poll_seconds=settings.poll_milliseconds / 1000,

@@ -36,6 +36,9 @@ PSP_RETRY_DAYS = 30
 #: A webhook that is known for so long is known until the PSP has given up, with days to spare.
 INBOX_DAYS_SAFE = 35
 
+PORT_MAX = 65535
+
+_LISTEN = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):[0-9]{1,5}")
 _CAP = re.compile(r"(?P<currency>[A-Z]{3})=(?P<amount_minor>[0-9]{1,15})")
 
 Seconds = Annotated[int, Field(ge=1)]
@@ -85,6 +88,11 @@ class Settings(BaseModel):
         ge=1,
         le=256,
         description="Calls at once to one outside service from one process; more are put off.",
+    )
+    worker_metrics_listen: str = Field(
+        "",
+        description="Address at which a `worker` tells what it counts, to Prometheus; empty tells"
+        " nobody.",
     )
     poll_milliseconds: int = Field(
         200, ge=10, le=60_000, description="How often an idle `worker` looks for due work."
@@ -210,6 +218,14 @@ class Settings(BaseModel):
             if not problems:
                 return settings
         raise InvalidSettings("; ".join(problems))
+
+    @field_validator("worker_metrics_listen")
+    @classmethod
+    def _check_listen(cls, text: str) -> str:
+        port = text.rpartition(":")[2]
+        if text and not (_LISTEN.fullmatch(text) and int(port) <= PORT_MAX):
+            raise ValueError("is not of the form 127.0.0.1:9101 or [::1]:9101")
+        return text
 
     @field_validator("fraud_amount_max")
     @classmethod

@@ -4,11 +4,14 @@ import logging
 import random
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 
+from prometheus_client import CollectorRegistry, start_http_server
+
 from app.bootstrap import Container
-from app.errors import StoreUnavailable
+from app.errors import InvalidSettings, StoreUnavailable
 
 #: How long SIGTERM waits for steps under way. A step that takes longer is repeated by the next
 #: worker when its lease is over, under the same idempotency key.
@@ -102,3 +105,32 @@ class Worker:
 
     def _run_sagas(self) -> None:
         self._runner.run_until(self._stopping, stop_seconds=STOP_SECONDS)
+
+
+@contextmanager
+def metrics_served(listen: str, registry: CollectorRegistry) -> Iterator[None]:
+    """Serve what this process counts, at any path, while the block runs.
+
+    Args:
+        listen: ``host:port``; empty to serve nothing.
+        registry: What is counted.
+
+    Raises:
+        InvalidSettings: It can't be listened there.
+    """
+    if not listen:
+        yield
+        return
+    host, _, port = listen.rpartition(":")
+    try:
+        server, thread = start_http_server(int(port), host.strip("[]"), registry)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InvalidSettings(f"COUNTERSIGN_WORKER_METRICS_LISTEN: {listen}: {why}") from error
+    _log.info("metrics served", extra={"listen": listen})
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -56,14 +56,16 @@ def worker() -> None:
     """Drain the inbox and run due sagas, until SIGTERM. Any number may run, on any hosts."""
     from app.bootstrap import Container  # noqa: PLC0415  # only this process needs it
     from app.logs import configure_logs  # noqa: PLC0415
-    from app.worker import Worker  # noqa: PLC0415
+    from app.worker import Worker, metrics_served  # noqa: PLC0415
 
     _arm_failpoints()
     configure_logs("worker")
     settings = Settings.load()
     for warning in horizon_warnings(settings):
         logging.getLogger(__name__).warning(warning)
-    Worker(Container(settings, role="worker", pool_size=4)).run()
+    wired = Container(settings, role="worker", pool_size=4)
+    with metrics_served(settings.worker_metrics_listen, wired.registry):
+        Worker(wired).run()
 
 
 @click.command()

@@ -51,6 +51,12 @@ class GatewayMetrics:
             ["dependency", "outcome"],
             registry=registry,
         )
+        self.under_way = Gauge(
+            "countersign_gateway_calls_under_way",
+            "Calls that run now.",
+            ["dependency"],
+            registry=registry,
+        )
         self.seconds = Histogram(
             "countersign_gateway_call_seconds",
             "How long calls took, all tries included.",
@@ -81,7 +87,8 @@ class GatewayMetrics:
         """Time a call, and count what it comes to."""
         began = monotonic()
         try:
-            yield
+            with self.under_way.labels(dependency).track_inprogress():
+                yield
         except GatewayError as error:
             self._called(dependency, error.code, began)
             raise

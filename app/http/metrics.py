@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Engine, TextClause, text
 
 from app.clock import Clock
+from app.domain.saga import SagaStatus
 from app.errors import WebhookRefused
 from app.queries.psp_queue import (
     last_webhooks,
@@ -28,7 +29,21 @@ from app.queries.waiting import oldest_orphan_at
 _PAYMENTS = text("SELECT state, count(*) FROM payments GROUP BY state")
 _WORK = text("SELECT state, count(*) FROM inbox_work GROUP BY state")
 _OLDEST_WEBHOOK = text("SELECT min(due) FROM inbox_work WHERE state = 'new'")
-_OLDEST_SAGA = text("SELECT min(due) FROM saga_instances WHERE due IS NOT NULL")
+# Those that rest are all that ever were; these are in an index of their own.
+_SAGAS = text("SELECT status, count(*) FROM saga_instances WHERE due IS NOT NULL GROUP BY status")
+_OLDEST_SAGA = text(
+    """
+    SELECT due FROM saga_instances
+     WHERE due <= :now AND (lease_until IS NULL OR lease_until <= :now)
+     ORDER BY due LIMIT 1
+    """
+)
+_OFFERED = text(
+    """
+    SELECT service_id, count(*) AS commands, min(timestamp) AS oldest_at FROM commands
+     WHERE offered_until > :now GROUP BY service_id
+    """
+)
 _BREAKS = text("SELECT kind, count(*) FROM breaks WHERE state = 'open' GROUP BY kind")
 
 
@@ -45,6 +60,7 @@ class _Exporter(Collector):
         now = self._clock.now()
         with self._engine.connect() as connection:
             yield from _work(connection, now)
+            yield from _sagas(connection, now)
             yield from _desk(connection, now)
             yield from _psp_queue(connection, now)
 
@@ -77,14 +93,38 @@ def _work(connection: Connection, now: datetime) -> Iterator[Metric]:
         _seconds_since(_time(connection, _OLDEST_WEBHOOK), now),
     )
     yield _gauge(
-        "oldest_saga_overdue_seconds",
-        "How long the oldest due saga has waited for a worker.",
-        _seconds_since(_time(connection, _OLDEST_SAGA), now),
-    )
-    yield _gauge(
         "orphans_oldest_seconds",
         "How long the oldest webhook without its payment has waited for it.",
         _seconds_since(oldest_orphan_at(connection), now),
+    )
+
+
+def _sagas(connection: Connection, now: datetime) -> Iterator[Metric]:
+    """Tell whether sagas find their workers, and commands their participants."""
+    under_way = {row[0]: row[1] for row in connection.execute(_SAGAS)}
+    yield _by_label(
+        "sagas",
+        "Sagas whose payment does not rest, by what they do.",
+        "status",
+        {status: under_way.get(status, 0) for status in (SagaStatus.RUNNING, SagaStatus.WAITING)},
+    )
+    yield _gauge(
+        "oldest_saga_overdue_seconds",
+        "How long the oldest due saga has waited for a worker.",
+        _seconds_since(connection.execute(_OLDEST_SAGA, {"now": now}).scalar(), now),
+    )
+    offered = connection.execute(_OFFERED, {"now": now}).all()
+    yield _by_label(
+        "commands_offered",
+        "Commands that wait for a participant elsewhere or its response.",
+        "service_id",
+        {row.service_id: row.commands for row in offered},
+    )
+    yield _by_label(
+        "commands_offered_oldest_seconds",
+        "How long the oldest of them has waited.",
+        "service_id",
+        {row.service_id: _seconds_since(row.oldest_at, now) for row in offered},
     )
 
 

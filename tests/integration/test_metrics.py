@@ -3,7 +3,7 @@
 from flask.testing import FlaskClient
 
 from app.services.operate import Remedy
-from tests.support.builders import ACCOUNT, OTHER_HMAC_KEY, a_webhook, an_item
+from tests.support.builders import ACCOUNT, OTHER_HMAC_KEY, a_webhook, an_item, later
 from tests.support.desk import do, refused_undo
 from tests.support.service import Service
 
@@ -96,6 +96,53 @@ def test_metrics_tell_how_long_the_oldest_orphan_has_waited(
     service.advance(75)
 
     assert "countersign_orphans_oldest_seconds 75.0" in client.get("/metrics").text
+
+
+def test_metrics_tell_how_long_a_due_saga_has_waited_for_a_worker(
+    client: FlaskClient, service: Service
+) -> None:
+    service.start()
+    service.advance(42)
+    waiting = client.get("/metrics").text
+    service.execute("UPDATE saga_instances SET lease_until = :later", later=later(60))
+
+    in_hands = client.get("/metrics").text
+
+    assert "countersign_oldest_saga_overdue_seconds 42.0" in waiting
+    assert "countersign_oldest_saga_overdue_seconds 0.0" in in_hands
+
+
+def test_metrics_count_the_sagas_that_do_not_rest(client: FlaskClient, service: Service) -> None:
+    service.start(merchant_reference="ORDER-1")
+    service.settle()
+    service.start(merchant_reference="ORDER-2")
+    started = client.get("/metrics").text
+    service.receive(an_item(merchant_reference="ORDER-1"))
+    service.execute(
+        "UPDATE saga_instances SET due = NULL, status = 'resting' FROM payments"
+        " WHERE payments.payment_id = saga_instances.payment_id"
+        " AND payments.merchant_reference = 'ORDER-2'"
+    )
+
+    assert 'countersign_sagas{status="running"} 1.0' in started
+    assert 'countersign_sagas{status="waiting"} 1.0' in started
+    assert 'countersign_sagas{status="running"} 0.0' in client.get("/metrics").text
+
+
+def test_metrics_count_the_commands_that_wait_elsewhere(
+    client: FlaskClient, service: Service
+) -> None:
+    assert "countersign_commands_offered{" not in client.get("/metrics").text
+    elsewhere = service.restarted(remote_services="fraud")
+    elsewhere.start()
+    elsewhere.settle()
+    elsewhere.container.close()
+    service.advance(30)
+
+    answer = client.get("/metrics")
+
+    assert 'countersign_commands_offered{service_id="fraud"} 1.0' in answer.text
+    assert 'countersign_commands_offered_oldest_seconds{service_id="fraud"} 30.0' in answer.text
 
 
 def test_metrics_name_no_account(client: FlaskClient, service: Service) -> None:

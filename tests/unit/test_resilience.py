@@ -16,8 +16,9 @@ from app.errors import (
     GatewayUnavailable,
 )
 from app.gateways.breaker import FAILURES_MAX
-from app.gateways.resilience import PAUSES_SECONDS, Guard, GuardedMail
-from tests.support.builders import a_payment
+from app.gateways.resilience import PAUSES_SECONDS, Guard, Guarded
+from app.sagas.booking import send_confirmation
+from tests.support.builders import a_command, a_payment
 from tests.support.fakes import FakeMail
 from tests.support.guards import PAUSE_SECONDS, Timer, a_breaker, a_guard, open_breaker
 from tests.support.service import at_once
@@ -239,13 +240,14 @@ def test_a_call_that_fails_gives_its_place_back() -> None:
 
 def test_a_mail_is_sent_through_the_guard_once() -> None:
     mail = FakeMail(failures=[GatewayUnavailable("451")])
-    guarded = GuardedMail(mail, a_guard(pauses_seconds=()))
+    guarded = Guarded(mail, a_guard(pauses_seconds=()))
+    command = a_command(send_confirmation(a_payment()))
 
     with pytest.raises(GatewayUnavailable):
-        guarded.send_confirmation(a_payment())
+        guarded.handle(command)
 
     assert mail.asked("send") == 1
-    assert guarded.send_confirmation(a_payment()).is_yes
+    assert guarded.handle(command).success
 
 
 def test_calls_are_counted_by_what_they_came_to() -> None:
@@ -283,3 +285,12 @@ def test_the_breakers_state_is_shown() -> None:
         shown.append(str(sample(registry, "breaker_open")))
 
     assert shown[1::2] == ["1.0", "0.0"]
+
+
+def test_calls_under_way_are_shown_while_they_last() -> None:
+    registry = CollectorRegistry()
+    guard = a_guard(registry=registry)
+    shown = [guard.call(lambda _seconds: str(sample(registry, "calls_under_way")))]
+    failure_of(guard, Peer(GatewayRejected("no")))
+
+    assert [*shown, str(sample(registry, "calls_under_way"))] == ["1.0", "0.0"]

@@ -243,3 +243,33 @@ def test_a_malformed_cap_is_refused_by_the_settings_name(text: str) -> None:
 
     assert problems.startswith("COUNTERSIGN_FRAUD_AMOUNT_MAX: ")
     assert ";" not in problems
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:9101", "[::1]:9101", "metrics.internal:0", ""])
+def test_an_address_for_metrics_is_a_host_and_a_port(listen: str) -> None:
+    settings = Settings.from_env({**REQUIRED, "COUNTERSIGN_WORKER_METRICS_LISTEN": listen})
+
+    assert settings.worker_metrics_listen == listen
+
+
+@pytest.mark.parametrize(
+    "listen", ["9101", ":9101", "::1:9101", "host:port", "host:65536", "host:"]
+)
+def test_what_nobody_can_listen_at_is_refused_by_the_settings_name(listen: str) -> None:
+    problems = problems_of({**REQUIRED, "COUNTERSIGN_WORKER_METRICS_LISTEN": listen})
+
+    assert problems.startswith("COUNTERSIGN_WORKER_METRICS_LISTEN: ")
+
+
+@pytest.mark.parametrize("sender", ["shop@example.com", "Caf\u00e9 <shop@example.com>"])
+def test_a_sender_is_an_address_with_or_without_a_name(sender: str) -> None:
+    assert Settings.from_env({**REQUIRED, "COUNTERSIGN_MAIL_FROM": sender}).mail_from == sender
+
+
+@pytest.mark.parametrize(
+    "sender", ["shop", "a@b.example, c@d.example", "Shop <shop>", "Shop\nBcc: <a@b.example>"]
+)
+def test_a_sender_that_is_none_is_refused_by_the_settings_name(sender: str) -> None:
+    problems = problems_of({**REQUIRED, "COUNTERSIGN_MAIL_FROM": sender})
+
+    assert problems.startswith("COUNTERSIGN_MAIL_FROM: ")
