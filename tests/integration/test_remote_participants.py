@@ -4,16 +4,18 @@ Promises 3 and 4: whatever it does, the payment comes to rest, and nothing acts 
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from app.domain.identifiers import step_key
 from tests.support.builders import PSP_REFERENCE, an_item
 from tests.support.participants import Participant
-from tests.support.service import Service, at_once
+from tests.support.service import Service, at_once, poll
 
 #: How long the step waits for an answer.
 DEADLINE = 600
@@ -171,6 +173,38 @@ def test_no_participant_takes_more_than_it_asks_for(
     assert [len(booking.take(limit=3)) for _ in range(4)] == [3, 3, 1, 0]
 
 
+def test_what_another_participant_is_taking_is_passed_over(
+    elsewhere: Service, booking: Participant
+) -> None:
+    start_many(elsewhere, 3)
+    oldest = (
+        "SELECT message_id FROM commands WHERE offered_until IS NOT NULL ORDER BY timestamp LIMIT 1"
+    )
+
+    with elsewhere.container.engine.begin() as other:
+        held = other.execute(text(f"{oldest} FOR UPDATE")).scalar_one()
+        taken = [item["message_id"] for item in booking.take()]
+
+    assert len(taken) == 2
+    assert [item["message_id"] for item in booking.take()] == [str(held)]
+
+
+def test_an_answer_waits_for_whoever_decides_about_the_payment(
+    elsewhere: Service, booking: Participant, booked: UUID
+) -> None:
+    item = booking.take_one()
+    with ThreadPoolExecutor(1) as pool:
+        with elsewhere.container.unit_of_work() as uow:
+            uow.payments.get_for_update(booked)
+            answered = pool.submit(booking.answer, item)
+            poll(elsewhere.is_waiting_for_a_lock)
+        applied = answered.result(60)["applied"]
+    elsewhere.settle()
+
+    assert applied
+    assert elsewhere.payment(booked).state == "fin"
+
+
 @pytest.mark.usefixtures("booked")
 def test_a_command_comes_again_unchanged_when_its_lease_is_over_and_not_before(
     elsewhere: Service, booking: Participant
@@ -315,7 +349,12 @@ def test_whoever_is_first_the_answer_or_the_deadline_both_agree(
         elsewhere.settle()
         return {}
 
-    applied, _none = at_once([answer_all, give_up])
+    def take() -> dict[str, bool]:
+        for _ in range(10):
+            booking.take(limit=3, lease_seconds=1)
+        return {}
+
+    applied, *_none = at_once([answer_all, give_up, take, take])
     elsewhere.settle()
 
     for payment_id in ids:
