@@ -116,6 +116,9 @@ class BatchedPayments(SqlPayments):
 
     def take_over(self, row: RowMapping) -> Payment:
         """Return the payment of a row, which this transaction may change if it has locked it."""
+        held = self._held.get(row["payment_id"])
+        if held is not None:
+            return held.payment  # changed in this transaction already
         payment = payment_of(row)
         if row["is_ours"]:
             self._ours[row["merchant_account"], row["merchant_reference"]] = row["payment_id"]

@@ -191,7 +191,7 @@ class Orchestrator:
         advance = Advance(turns=[], unsettled=[])
         if not called:
             return advance
-        payments = batch.payments.lock([one.turn.claim.payment_id for one in called])
+        payments = dict(batch.payments.lock([one.turn.claim.payment_id for one in called]))
         free = [one for one in called if one.turn.claim.payment_id in payments]
         advance.unsettled += [one for one in called if one not in free]
         claims = batch.sagas.renew([one.turn.claim for one in free], lease_until=now + self._lease)
@@ -199,7 +199,7 @@ class Orchestrator:
         # Whoever is asked beside them, elsewhere, may have answered while the calls were made.
         received = batch.transport.receive(_awaiting(records), now=now)
         for one in free:
-            claim = claims.get(one.turn.claim.saga_id)
+            claim = _renewed(claims, one.turn.claim)
             change = Change(
                 payment=payments[one.turn.claim.payment_id],
                 at=now,
@@ -214,11 +214,13 @@ class Orchestrator:
                     moving.apply(claim, call, reply)
             if claim is None:
                 batch.payments.save(change)
-                continue
-            for answer in received.get(claim.saga_id, ()):
-                moving.apply_received(claim, answer)
-            turn = moving.go_on(claim, looks_from=now, begins=goes_on)
-            advance.turns += [turn] if turn else []
+            else:
+                for answer in received.get(claim.saga_id, ()):
+                    moving.apply_received(claim, answer)
+                turn = moving.go_on(claim, looks_from=now, begins=goes_on)
+                advance.turns += [turn] if turn else []
+            # It may have been claimed twice, by a process that stood still past its own lease.
+            payments[change.payment.payment_id] = change.payment
         return advance
 
     def _start(
@@ -253,6 +255,12 @@ class Orchestrator:
             batch=batch,
             means=self._means,
         )
+
+
+def _renewed(claims: Mapping[UUID, Claim], claim: Claim) -> Claim | None:
+    """Return what became of a claim; None if it is not the one that was renewed."""
+    renewed = claims.get(claim.saga_id)
+    return renewed if renewed and renewed.version == claim.version + 1 else None
 
 
 def _awaiting(records: Mapping[UUID, StoredRecords]) -> list[UUID]:
