@@ -299,4 +299,5 @@ class Container:
 
 
 def _bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+    # "Bearer" and nothing is no header: no request would leave.
+    return {"Authorization": f"Bearer {token}"} if token else {}

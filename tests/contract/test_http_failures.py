@@ -112,6 +112,7 @@ def test_a_peer_that_says_nothing_is_a_timeout() -> None:
     ids=["its body", "its head", "hints", "the length of a chunk"],
 )
 def test_a_peer_that_drips_is_hung_up_on_before_it_is_through(drip: list[bytes]) -> None:
+    """F57."""
     was_heard_out: list[bool] = []
 
     def drip_to_the_end(connection: socket.socket) -> None:

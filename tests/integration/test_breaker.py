@@ -57,6 +57,7 @@ def test_what_one_closes_is_closed_for_all(redis_url: str) -> None:
 
 
 def test_half_open_exactly_one_probe_goes_out(redis_url: str) -> None:
+    """F56."""
     breakers = [on_redis(redis_url) for _process in range(8)]
     open_breaker(breakers[0])
     probes = []
@@ -68,6 +69,7 @@ def test_half_open_exactly_one_probe_goes_out(redis_url: str) -> None:
 
 
 def test_processes_share_the_breaker(redis_url: str) -> None:
+    """F56: of all processes exactly one call goes out as the probe."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
         processes.submit(a_process_opens, redis_url).result()
         while_open = list(processes.map(a_process_asks, [redis_url] * 4))
@@ -89,6 +91,7 @@ def test_nothing_of_it_stays_in_redis_for_ever(redis_url: str) -> None:
 
 
 def test_a_redis_that_forgets_closes_it(redis_url: str) -> None:
+    """F54."""
     breaker = on_redis(redis_url)
     open_breaker(breaker)
     flush(redis_url)
@@ -100,6 +103,7 @@ def test_a_redis_that_forgets_closes_it(redis_url: str) -> None:
 def test_without_redis_a_process_has_a_breaker_of_its_own(
     redis_process: EmbeddedRedis, away: signal.Signals
 ) -> None:
+    """F55."""
     breaker = on_redis(redis_process.url)
     breaker.failed()
     redis_process.process.send_signal(away)
