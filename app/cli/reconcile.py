@@ -29,6 +29,9 @@ EXIT_LOCKED = 75
 #: Names sweeps among all advisory locks of the database.
 SWEEP_LOCK = 6_021_024
 
+#: Between these years every wait can be added to a time, and taken off it.
+YEARS = range(1970, 9000)
+
 #: A shell writes the time without fractions, and a moment before we read it.
 PAST_MAX = timedelta(minutes=1)
 
@@ -91,6 +94,8 @@ def sweep(
     --as-of gives up what would be given up by then: look with --dry-run first. Exit codes: 0 clean,
     3 there are open breaks, 6 an outside service was away, 75 another sweep is running.
     """
+    if as_of and as_of.year not in YEARS:
+        raise click.BadParameter("lies beyond all reason", param_hint="--as-of")
     wired = container("sweep")
     now = wired.clock.now()
     if as_of and not dry_run and as_of < now - PAST_MAX:

@@ -6,7 +6,7 @@ done is left to the saga's own runner, so that it is claimed, fenced and keyed l
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID
 
@@ -54,12 +54,11 @@ _STUCK = text(
     """
     SELECT s.saga_id, s.definition_version, s.due AS saga_due, p.*
       FROM saga_instances s JOIN payments p USING (payment_id)
-     WHERE s.due <= :as_of AND s.updated_at <= :quiet_since AND p.updated_at <= :quiet_since
+     WHERE s.due BETWEEN :after_due AND :as_of AND (s.due, s.payment_id) > (:after_due, :after)
+       AND s.updated_at <= :quiet_since AND p.updated_at <= :quiet_since
        AND (s.lease_until IS NULL OR s.lease_until <= :as_of)
        AND s.saga_type = :saga_type AND s.definition_version = ANY(:versions)
        AND (CAST(:merchant_account AS text) IS NULL OR p.merchant_account = :merchant_account)
-       AND (CAST(:after_due AS timestamptz) IS NULL
-            OR (s.due, s.payment_id) > (CAST(:after_due AS timestamptz), CAST(:after AS uuid)))
        AND NOT EXISTS (SELECT FROM saga_steps t
                         WHERE t.saga_id = s.saga_id AND t.updated_at > :quiet_since)
      ORDER BY s.due, s.payment_id LIMIT :page
@@ -125,8 +124,8 @@ def _pages(
         "saga_type": definitions.name,
         "versions": definitions.versions,
         "page": PAGE,
-        "after_due": None,
-        "after": None,
+        "after_due": datetime.min.replace(tzinfo=UTC),
+        "after": UUID(int=0),
     }
     while rows := connection.execute(_STUCK, values).mappings().all():
         yield rows

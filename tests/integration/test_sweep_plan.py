@@ -9,7 +9,7 @@ from app.errors import GatewayTimeout
 from reconciliation.sweep import RULES, Finding
 from tests.support.builders import an_item
 from tests.support.commands import CommandLine
-from tests.support.service import Crash, Service, crash
+from tests.support.service import Crash, Service, at_once, crash
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -165,6 +165,33 @@ def test_a_sweep_that_is_killed_is_finished_by_the_next_one(service: Service) ->
     assert len(service.outside.psp.effects) == 4
 
 
+def test_sweeps_beside_workers_do_everything_once(service: Service) -> None:
+    """F25: whoever claims a payment moves it, and the others go by."""
+    payments = [service.start(merchant_reference=f"ORDER-{number}") for number in range(12)]
+    service.advance(600)
+
+    def sweep() -> None:
+        service.sweep_once()
+
+    at_once([sweep, service.settle, sweep, service.settle])
+    service.later(1)  # whoever found a payment locked has stepped back for a moment
+    service.deliver(
+        *(
+            an_item(merchant_reference=f"ORDER-{number}", psp_reference=f"PSP{number}")
+            for number in range(12)
+        )
+    )
+    service.advance(600)
+    at_once([sweep, service.settle, sweep, service.settle])
+    service.later(1)  # whoever found a payment locked has stepped back for a moment
+
+    assert [service.payment(one).state for one in payments] == ["fin"] * 12
+    assert service.outside.psp.asked("authorise") == 12
+    assert service.outside.booking.asked("confirm") == 12
+    assert service.outside.mail.asked("send") == 12
+    assert service.discrepancies() == []
+
+
 def test_every_rule_is_in_the_table(countersign: CommandLine) -> None:
     listed = countersign("reconcile", "rules", "--json").json
     plain = countersign("reconcile", "rules")
@@ -206,6 +233,13 @@ def test_a_real_sweep_from_the_past_is_refused_and_a_dry_one_looks(
     assert (real.code, real.out) == (2, "")
     assert "--dry-run" in real.err
     assert (dry.code, dry.json["findings"]) == (0, [])
+
+
+@pytest.mark.parametrize("as_of", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_time_beyond_all_reason_is_refused(countersign: CommandLine, as_of: str) -> None:
+    ran = countersign("reconcile", "sweep", "--dry-run", "--as-of", as_of)
+
+    assert (ran.code, ran.out) == (2, "")
 
 
 def test_a_case_makes_the_sweep_end_with_exit_code_3(
