@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, RowMapping, delete, select, tuple_
+from sqlalchemy import Connection, Engine, RowMapping, delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -16,6 +16,15 @@ from app.persistence.engine import is_unavailable
 from app.persistence.operator_actions import SqlOperatorActions
 from app.persistence.tables import fraud_denials
 from app.services.ports import NewId
+
+_FIND = text(
+    """
+    SELECT kind FROM fraud_denials
+     WHERE merchant_account = :merchant_account
+       AND (kind, value) IN (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[])))
+     ORDER BY kind LIMIT 1
+    """
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +48,8 @@ class FraudDenials:
     def __init__(self, engine: Engine, clock: Clock, new_id: NewId) -> None:
         """Store through ``engine``."""
         self._engine = engine
+        # One statement that every payment waits for: a transaction would be two more.
+        self._asking = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._clock = clock
         self._new_id = new_id
 
@@ -104,20 +115,14 @@ class FraudDenials:
         Raises:
             StoreUnavailable: Postgres can't be asked now.
         """
-        entry = fraud_denials.c
-        wanted = [(denial.kind.value, denial.value) for denial in denials]
-        query = (
-            select(entry.kind)
-            .where(
-                entry.merchant_account == merchant_account,
-                tuple_(entry.kind, entry.value).in_(wanted),
-            )
-            .order_by(entry.kind)
-            .limit(1)
-        )
+        wanted = {
+            "merchant_account": merchant_account,
+            "kinds": [denial.kind.value for denial in denials],
+            "values": [denial.value for denial in denials],
+        }
         try:
-            with self._engine.connect() as connection:
-                kind = connection.execute(query).scalar_one_or_none()
+            with self._asking.connect() as connection:
+                kind = connection.execute(_FIND, wanted).scalar_one_or_none()
         except SQLAlchemyError as error:
             if is_unavailable(error):
                 raise StoreUnavailable from error
