@@ -84,7 +84,7 @@ def create_blueprint(
         asked = TakeCommands(
             service_id=service_id,
             merchant_account=caller.merchant_account,
-            taken_by=str(caller.key_id),
+            taken_by=caller.key_prefix,
             limit=body.limit,
             lease_seconds=body.lease_seconds,
         )

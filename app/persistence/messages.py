@@ -186,7 +186,7 @@ class PostgresTransport:
         query = (
             select(responses)
             .where(responses.c.command_id == message_id)
-            .order_by(responses.c.timestamp.desc())
+            .order_by(responses.c.timestamp.desc(), responses.c.message_id.desc())
             .limit(1)
         )
         return self._connection.execute(query).mappings().one_or_none()

@@ -14,7 +14,7 @@ class TakeCommands:
     """What a participant asks for.
 
     Attributes:
-        taken_by: Names the API key; kept with the commands.
+        taken_by: The API key's prefix; kept with the commands.
         limit: Commands at the most.
         lease_seconds: For how long nobody else is handed them.
     """
