@@ -123,6 +123,7 @@ class Finding:
             "action": self.action.value,
             "why": self.why,
             "next_look": instant(self.next_look) if self.next_look else None,
+            "reference": self.reference,
             "files": list(self.files),
             "opens": self.case.kind if self.case else None,
         }

@@ -90,10 +90,12 @@ def find_stuck(batch: SqlBatch, look: Look, definitions: Definitions) -> list[Fi
         records = batch.sagas.records([row["saga_id"] for row in rows])
         moved_at = _last_moves(batch.connection, [row["payment_id"] for row in rows])
         for row in rows:
-            payment = payment_of(row)
-            saga = definitions.version(row["definition_version"])
-            since = moved_at.get(payment.payment_id, payment.created_at)
-            finding = _finding(saga, payment, records[row["saga_id"]], since, look.as_of)
+            since = moved_at.get(row["payment_id"], row["created_at"])
+            try:
+                saga = definitions.version(row["definition_version"])
+                finding = _finding(saga, payment_of(row), records[row["saga_id"]], since, look)
+            except Exception as error:  # noqa: BLE001  # it belongs to this payment alone
+                finding = _undecidable(row, since, error)
             if finding is not None:
                 found.append(finding)
             if len(found) == look.limit:
@@ -140,8 +142,9 @@ def _last_moves(connection: Connection, payment_ids: list[UUID]) -> Mapping[UUID
 
 
 def _finding(
-    saga: Saga, payment: Payment, records: Records, since: datetime, as_of: datetime
+    saga: Saga, payment: Payment, records: Records, since: datetime, look: Look
 ) -> Finding | None:
+    as_of = look.as_of
     rule = _rule(payment, records)
     if rule == "S9" and as_of < since + UNSENT_AFTER:
         return None
@@ -163,6 +166,21 @@ def _finding(
         action=action,
         why=why,
         next_look=None if wait is None else as_of + max(wait, QUIET),
+    )
+
+
+def _undecidable(row: RowMapping, since: datetime, error: Exception) -> Finding:
+    """Tell of a payment that our own rules stumble over, through a mistake of ours."""
+    return Finding(
+        rule=_RULE_OF_STATE.get(row["state"], "S2"),
+        merchant_account=row["merchant_account"],
+        subject=str(row["payment_id"]),
+        payment_id=row["payment_id"],
+        version=row["version"],
+        state=row["state"],
+        since=since,
+        action=Action.ESCALATE,
+        why=f"can't be decided: {type(error).__name__}",
     )
 
 

@@ -237,6 +237,27 @@ def test_s5_a_booking_without_an_answer_is_undone_under_a_key_that_follows_from_
     assert len(keys_of(service, "cancel")) == 1
 
 
+def test_s5_a_booking_that_failed_is_undone_also_if_the_worker_stopped_right_then(
+    service: Service,
+) -> None:
+    """F38: a worker that stops writes down where the payment goes, and begins no further call."""
+    service.outside.booking.says_yes = False
+    payment_id = authorised(service)
+    service.settle()
+    service.execute(
+        "UPDATE saga_steps SET status = 'registered', attempts = 0, request = NULL, due = NULL"
+        " WHERE direction = 'undo'"
+    )
+
+    found = told(service, in_seconds=QUIET)
+    sweep_at(service, QUIET)
+
+    assert service.payment(payment_id).state == "compensating"
+    assert found == [("S5", Action.RETRY, "undo of preauth not asked yet")]
+    assert len(keys_of(service, "cancel")) == 2
+    assert len(set(keys_of(service, "cancel"))) == 1
+
+
 def test_s6_a_capture_without_a_webhook_is_asked_again_every_hour_then_a_person_has_it(
     service: Service,
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from app.clock import SystemClock
 from app.errors import GatewayTimeout
-from reconciliation.sweep import RULES, Finding
+from reconciliation.sweep import RULES, Action, Finding
 from tests.support.builders import an_item
 from tests.support.commands import CommandLine
 from tests.support.service import Crash, Service, at_once, crash
@@ -144,6 +144,21 @@ def test_payments_that_are_only_waiting_use_up_no_limit(service: Service) -> Non
     [finding] = service.sweep().plan(as_of=service.clock.at, limit=1)
 
     assert finding.payment_id == stuck
+
+
+def test_a_payment_that_our_rules_stumble_over_is_told_and_holds_up_no_other(
+    service: Service,
+) -> None:
+    broken = service.start(merchant_reference="ORDER-1")
+    sound = service.start(merchant_reference="ORDER-2")
+    service.execute("UPDATE payments SET details = '{}' WHERE payment_id = :id", id=broken)
+    service.advance(600)
+
+    findings = {finding.payment_id: finding for finding in service.sweep_once()}
+
+    assert findings[broken].action is Action.ESCALATE
+    assert findings[broken].why == "can't be decided: KeyError"
+    assert service.payment(sound).state == "preauth"
 
 
 def test_a_sweep_that_is_killed_is_finished_by_the_next_one(service: Service) -> None:
