@@ -6,6 +6,7 @@ The same under real processes is in tests/e2e/test_faults_of_workers.py.
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,20 +18,33 @@ from tests.support.runners import PATIENCE_SECONDS, Held, running
 from tests.support.service import Row, Service, poll
 
 
-@pytest.fixture
-def psp(service: Service) -> Iterator[Held]:
-    """A PSP that answers when a test lets it."""
-    held = Held(service.outside.psp.handle)
-    yield held
+@contextmanager
+def holding(service: Service, service_id: str) -> Iterator[tuple[Service, Held]]:
+    """The service in front of a party that answers when a test lets it."""
+    participants = service.outside.participants()
+    held = Held(participants[service_id].handle)
+    container = replace(service.container, outside={**participants, service_id: held})
+    yield replace(service, container=container), held
     held.may_end.set()
+    container.close()
 
 
 @pytest.fixture
-def slow(service: Service, psp: Held) -> Iterator[Service]:
-    """The service in front of that PSP."""
-    container = replace(service.container, outside={**service.outside.participants(), "psp": psp})
-    yield replace(service, container=container)
-    container.close()
+def holding_psp(service: Service) -> Iterator[tuple[Service, Held]]:
+    with holding(service, "psp") as pair:
+        yield pair
+
+
+@pytest.fixture
+def slow(holding_psp: tuple[Service, Held]) -> Service:
+    """The service in front of a slow PSP."""
+    return holding_psp[0]
+
+
+@pytest.fixture
+def psp(holding_psp: tuple[Service, Held]) -> Held:
+    """The PSP that answers when a test lets it."""
+    return holding_psp[1]
 
 
 def the_saga(service: Service) -> Row:
@@ -81,27 +95,39 @@ def test_a_webhook_is_applied_while_the_payments_own_call_hangs(slow: Service, p
     assert slow.outside.psp.asked("authorise") == 1
 
 
+@pytest.mark.parametrize(
+    ("service_id", "asked_next", "step"),
+    [("fraud", "psp", "preauth"), ("booking", "mail", "email")],
+)
 def test_a_worker_that_is_told_to_stop_waits_for_its_calls_and_begins_no_others(
-    slow: Service, psp: Held
+    service: Service, service_id: str, asked_next: str, step: str
 ) -> None:
-    """F38: the answer is kept, and the next worker goes on at once."""
-    payment_id = slow.start()
-    with running(slow.container.runner) as stop:
-        assert psp.has_begun.wait(PATIENCE_SECONDS)
-        slow.deliver(an_item())
-        slow.drain()
-        stopper = threading.Thread(target=stop)
-        stopper.start()
-        psp.may_end.set()
-        stopper.join(PATIENCE_SECONDS)
+    """F38: the answer is kept and moves the saga, and the next worker goes on at once."""
+    payment_id = service.start()
+    if service_id == "booking":
+        service.settle()
+        service.deliver(an_item())
+        service.drain()
+    with (
+        holding(service, service_id) as (slow, held),
+        running(slow.container.runner) as tell_to_stop,
+    ):
+        assert held.has_begun.wait(PATIENCE_SECONDS)
+        tell_to_stop()
+        held.may_end.set()
 
-    saga = the_saga(slow)
-    assert slow.outside.booking.calls == []
-    assert (saga["owner"], saga["lease_until"], saga["due"]) == (None, None, slow.clock.now())
-    assert [row["success"] for row in slow.rows("SELECT success FROM responses")] == [True] * 3
-    slow.settle()
-    assert slow.payment(payment_id).state == "fin"
-    assert slow.outside.psp.asked("authorise") == 1
+    saga = the_saga(service)
+    assert saga["current_step"] == step
+    assert (saga["owner"], saga["lease_until"], saga["due"]) == (None, None, service.clock.now())
+    assert getattr(service.outside, asked_next).calls == []
+    assert service.rows("SELECT success FROM responses WHERE service_id = :id", id=service_id) == [
+        {"success": True}
+    ]
+    service.settle()
+    if service_id == "fraud":
+        service.receive(an_item())
+    assert service.payment(payment_id).state == "fin"
+    assert len(getattr(service.outside, service_id).calls) == 1
 
 
 def test_a_worker_that_is_told_to_stop_claims_nothing_more(service: Service) -> None:

@@ -19,23 +19,23 @@ PATIENCE_SECONDS = 60.0
 
 @contextmanager
 def running(runner: SagaRunner) -> Iterator[Callable[[], None]]:
-    """Run due sagas in a thread of its own while the block runs; what is given stops it early."""
+    """Run due sagas in a thread of its own while the block runs; what is given tells it to stop."""
     stopping = threading.Event()
     thread = threading.Thread(
         target=runner.run_until, args=(stopping,), kwargs={"stop_seconds": PATIENCE_SECONDS}
     )
 
-    def stop() -> None:
+    def tell_to_stop() -> None:
         stopping.set()
         runner.wake()
-        thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive()
 
     thread.start()
     try:
-        yield stop
+        yield tell_to_stop
     finally:
-        stop()
+        tell_to_stop()
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
 
 
 def run_all(service: Service) -> None:
