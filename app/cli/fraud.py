@@ -1,20 +1,13 @@
 """``fraud``: the deny lists of the built-in fraud rules."""
 
-import os
-import pwd
-
 import click
 
-from app.cli.options import container
+from app.cli.options import container, grounds_of, grounds_options
 from app.cli.output import as_json_option, print_rows
 from app.domain.fraud import Denial, DenialKind
-from app.domain.operators import Grounds
-from app.errors import InvalidFields
 
 _kind = click.argument("kind", type=click.Choice([kind.value for kind in DenialKind]))
 _merchant = click.option("--merchant", "account", required=True, help="The merchant account.")
-_reason = click.option("--reason", required=True, help="Why; it is kept.")
-_by = click.option("--by", help="Who decides it.  [default: the user of this shell]")
 
 
 @click.group()
@@ -35,12 +28,11 @@ def deny() -> None:
 @_kind
 @click.argument("value")
 @_merchant
-@_reason
-@_by
+@grounds_options()
 def add(kind: str, value: str, *, account: str, reason: str, by: str | None) -> None:
     """Refuse VALUE from now on."""
     denial = _denial(kind, value)
-    added = container().fraud_denials.add(account, denial, _grounds(by, reason))
+    added = container().fraud_denials.add(account, denial, grounds_of(reason, by))
     what = "is refused from now on" if added else "is on the list already"
     click.echo(f"{denial.value} {what}", err=True)
 
@@ -49,12 +41,11 @@ def add(kind: str, value: str, *, account: str, reason: str, by: str | None) -> 
 @_kind
 @click.argument("value")
 @_merchant
-@_reason
-@_by
+@grounds_options()
 def remove(kind: str, value: str, *, account: str, reason: str, by: str | None) -> None:
     """Refuse VALUE no longer."""
     denial = _denial(kind, value)
-    removed = container().fraud_denials.remove(account, denial, _grounds(by, reason))
+    removed = container().fraud_denials.remove(account, denial, grounds_of(reason, by))
     if not removed:
         raise click.ClickException(f"{denial.value} is not on the list of {account}")
     click.echo(f"{denial.value} is refused no longer", err=True)
@@ -84,17 +75,3 @@ def _denial(kind: str, value: str) -> Denial:
         return Denial.of(DenialKind(kind), value)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="VALUE") from None
-
-
-def _grounds(by: str | None, reason: str) -> Grounds:
-    try:
-        return Grounds(_user() if by is None else by, reason)
-    except InvalidFields as error:
-        raise click.UsageError(str(error)) from None
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run under a number that has no name
-        return f"uid {os.getuid()}"
