@@ -138,8 +138,10 @@ class Settings(BaseModel):
     idempotency_days: Days = Field(
         30, description="How long the answer to an `Idempotency-Key` is kept."
     )
-    messages_days: Days = Field(
+    messages_days: int = Field(
         90,
+        ge=40,  # the sweep looks for unconfirmed refunds in the messages of so many days
+        le=36_500,
         description="How long commands and responses are kept after their payment came to rest.",
     )
     body_bytes_max: int = Field(1024 * 1024, ge=1024, description="Largest request body, bytes.")

@@ -170,7 +170,7 @@ class Moving:
             idempotency_key=key,
             merchant_account=self.change.payment.merchant_account,
             data=ask.request.data,
-            timestamp=at,
+            timestamp=record.started_at,
         )
         offered_until = None if is_ours else ask.answered_by
         self.batch.transport.send(record, command, offered_until=offered_until)
