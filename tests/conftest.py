@@ -72,7 +72,9 @@ def outside() -> FakeOutside:
 @pytest.fixture
 def container(settings: Settings, clock: FixedClock, outside: FakeOutside) -> Iterator[Container]:
     """The whole service on real stores, with fake outside services and the test's clock."""
-    wired = Container(settings, role="test", pool_size=16, clock=clock, outside=outside.participants())
+    wired = Container(
+        settings, role="test", pool_size=16, clock=clock, outside=outside.participants()
+    )
     wired.accounts.add(ACCOUNT, [HMAC_KEY])
     yield wired
     wired.close()
