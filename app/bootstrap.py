@@ -103,6 +103,7 @@ class Container:
         return booking_saga(
             decision_window_seconds=self.settings.decision_window_seconds,
             undo_retry=RetryPolicy(self.settings.undo_delays),
+            call_seconds_max=self.settings.lease_seconds,
         )
 
     def close(self) -> None:

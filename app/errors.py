@@ -27,6 +27,7 @@
       - MerchantAccountExists
       - ActionForbidden
       - PaymentChanged
+      - DefinitionUnknown          ... to this release
     + WebhookRefused             a notification that we do not trust           401
       - InvalidSignature
       - UnknownMerchantAccount
@@ -190,6 +191,16 @@ class IllegalTransition(StateError):
         super().__init__(f"a payment in {state} cannot take {event}")
         self.state = state
         self.event = event
+
+
+class DefinitionUnknown(StateError):
+    """The payment's saga began under a definition that this release does not know."""
+
+    code = "definition_unknown"
+
+    def __init__(self, name: str, version: int) -> None:
+        """Name the definition."""
+        super().__init__(f"this release does not know version {version} of the saga {name}")
 
 
 class IdempotencyKeyInFlight(StateError):

@@ -20,6 +20,9 @@ STOP_SECONDS = 15.0
 #: How long a loop stays away from a store that failed.
 PAUSE_AFTER_ERROR_SECONDS = 1.0
 
+#: How soon a worker notices that one of its threads has ended by a mistake, and ends itself.
+LOOK_SECONDS = 1.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -83,7 +86,11 @@ class Worker:
         )
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT, then finish what is under way."""
+        """Work until SIGTERM or SIGINT, then finish what is under way.
+
+        Raises:
+            SystemExit: A thread ended by a mistake: whoever started this process starts it anew.
+        """
         signal.signal(signal.SIGTERM, lambda *_: self.stop())
         signal.signal(signal.SIGINT, lambda *_: self.stop())
         threads = [
@@ -93,7 +100,10 @@ class Worker:
         for thread in threads:
             thread.start()
         _log.info("worker ready")
-        self._stopping.wait()
+        while not self._stopping.wait(LOOK_SECONDS):
+            if not all(thread.is_alive() for thread in threads):
+                _log.critical("a thread of this worker has ended; another worker is to take over")
+                raise SystemExit(1)
         self._runner.wake()
         ends_at = monotonic() + STOP_SECONDS + 1
         for thread in threads:

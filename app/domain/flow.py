@@ -39,6 +39,7 @@ class FlowEvent(StrEnum):
     AUTHORISATION_UNRESOLVED = "authorisation_unresolved"
     AUTHORISATION_FELL_SHORT = "authorisation_fell_short"
     MONEY_CAME_LATE = "money_came_late"
+    ANSWER_CAME_LATE = "answer_came_late"
     HOLD_RELEASED = "hold_released"
     BOOKING_CONFIRMED = "booking_confirmed"
     BOOKING_CONFIRMED_FOR_CAPTURE = "booking_confirmed_for_capture"
@@ -94,6 +95,8 @@ MOVES: Mapping[tuple[FlowState, FlowEvent], FlowState] = MappingProxyType(
         (_S.DECLINED,             _E.AUTHORISATION_FELL_SHORT):      _S.COMPENSATING,
         (_S.DECLINED,             _E.MONEY_CAME_LATE):               _S.COMPENSATING,
         (_S.COMPENSATED,          _E.MONEY_CAME_LATE):               _S.COMPENSATING,
+        (_S.DECLINED,             _E.ANSWER_CAME_LATE):              _S.COMPENSATING,
+        (_S.COMPENSATED,          _E.ANSWER_CAME_LATE):              _S.COMPENSATING,
         (_S.BOOKING_CONFIRMATION, _E.BOOKING_CONFIRMED):             _S.EMAIL,
         (_S.BOOKING_CONFIRMATION, _E.BOOKING_CONFIRMED_FOR_CAPTURE): _S.CAPTURE,
         (_S.BOOKING_CONFIRMATION, _E.BOOKING_REFUSED):               _S.COMPENSATING,

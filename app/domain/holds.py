@@ -79,7 +79,9 @@ class Hold:
         """The releases that released something.
 
         One from before the authorisation has nothing to do with what came after, and a void of what
-        was only refused found nothing to release, though the PSP confirms it.
+        was only refused found nothing to release, though the PSP confirms it. Dates are of whole
+        seconds: of one second, a void by our reference may have overtaken the authorisation, and
+        does not count; a release that names the PSP's reference can only have followed it.
         """
         if self.of(_K.REFUSED) and not self.of(_K.AUTHORISED, _K.CAPTURED):
             return []
@@ -87,7 +89,8 @@ class Hold:
         return [
             release
             for release in self.of(*_RELEASES)
-            if authorised_at is None or release.occurred_at >= authorised_at
+            if authorised_at is None
+            or (release.occurred_at, _named_by(release) is not None) > (authorised_at, False)
         ]
 
     @property

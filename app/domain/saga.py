@@ -47,8 +47,8 @@ class StepRecord:
         request: What this round asks for (``Request.subject``).
         started_at: When this round's first attempt began.
         asked_at: When the latest attempt began.
-        due: When the step is asked again, if nothing else happens; None if that is for its waiting
-            time or its deadline to say.
+        due: When the step is asked again, if nothing else happens; None while a call is under way,
+            and if that is for its waiting time or its deadline to say.
     """
 
     step: str
@@ -61,6 +61,34 @@ class StepRecord:
     started_at: datetime
     asked_at: datetime
     due: datetime | None = None
+
+    @property
+    def has_left(self) -> bool:
+        """False if it is certain that no call of this round ever left."""
+        if self.status is StepStatus.PUT_OFF:
+            return self.attempts > 1
+        return self.status is not StepStatus.REGISTERED
+
+    @property
+    def is_open(self) -> bool:
+        """True if a call of this round may have taken effect, and nobody has said so."""
+        return self.has_left and self.status in _OPEN
+
+    @property
+    def is_under_way(self) -> bool:
+        """True if the latest call has not come back, as far as is on record."""
+        return self.status is StepStatus.ASKED and self.due is None
+
+
+_OPEN = frozenset(
+    {
+        StepStatus.ASKED,
+        StepStatus.PUT_OFF,
+        StepStatus.SENT,
+        StepStatus.WAITING,
+        StepStatus.UNRESOLVED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

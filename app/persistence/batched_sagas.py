@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, select, text, update
+from sqlalchemy import Connection, RowMapping, func, select, text, update
 
 from app.domain.payment import Payment
 from app.domain.saga import Claim, Direction, SagaStatus, StepRecord
@@ -44,7 +44,8 @@ class BatchedSagas(SqlSagas):
     ) -> list[tuple[Claim, RowMapping]]:
         """Claim the sagas that have been due longest, and lock their payments.
 
-        Both rows are locked by one statement that skips locked rows, so that it never waits.
+        Both rows are locked by one statement that skips locked rows, the payment's first, so that
+        it never waits.
 
         Args:
             versions: Of the definitions that the claimer can run.
@@ -61,7 +62,7 @@ class BatchedSagas(SqlSagas):
         saga = saga_instances.c
         query = (
             select(saga.saga_id, payments)
-            .join_from(saga_instances, payments, saga.payment_id == payments.c.payment_id)
+            .join_from(payments, saga_instances, saga.payment_id == payments.c.payment_id)
             .where(
                 saga.due <= as_of,
                 (saga.lease_until.is_(None)) | (saga.lease_until <= now),
@@ -80,7 +81,13 @@ class BatchedSagas(SqlSagas):
         claimed = self._connection.execute(
             update(saga_instances)
             .where(saga.saga_id.in_(rows))
-            .values(version=saga.version + 1, owner=owner, lease_until=lease_until)
+            .values(
+                version=saga.version + 1,
+                owner=owner,
+                lease_until=lease_until,
+                # What was claimed before its time is due when the lease is over.
+                due=func.least(saga.due, now),
+            )
             .returning(saga.saga_id, saga.payment_id, saga.definition_version, saga.version)
         )
         claims = {row.saga_id: Claim(**row._asdict()) for row in claimed}

@@ -151,6 +151,10 @@ def follow_payments(connection: Connection, followed: Sequence[Payment], *, now:
         for payment in followed
     ]
     connection.execute(_FOLLOW, {"rows": as_rows(rows)})
+    at_rest = [payment.payment_id for payment in followed if payment.state in REST_STATES]
+    if at_rest:
+        # Nobody elsewhere is to carry out what nobody waits for any more.
+        connection.execute(_WITHDRAW, {"payment_ids": at_rest})
 
 
 def wake_sagas(connection: Connection, payment_ids: Collection[UUID], *, now: datetime) -> None:
@@ -162,6 +166,15 @@ def wake_sagas(connection: Connection, payment_ids: Collection[UUID], *, now: da
         .values(due=now)
     )
 
+
+_WITHDRAW = text(
+    """
+    UPDATE commands SET offered_until = NULL
+      FROM saga_instances saga
+     WHERE saga.payment_id = ANY(:payment_ids) AND commands.saga_id = saga.saga_id
+       AND commands.offered_until IS NOT NULL
+    """
+)
 
 _STEP_KEY = ("saga_id", "step", "direction")
 _STEP_COLUMNS = [column.name for column in saga_steps.columns]

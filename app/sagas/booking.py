@@ -59,8 +59,10 @@ def cancel_booking(payment: Payment, _records: Records) -> Request:
 
 
 def capture(payment: Payment) -> Request:
-    """Ask the PSP to capture the whole amount."""
-    data = {"psp_reference": payment.psp_reference, **_amount(payment)}
+    """Ask the PSP to capture the whole amount, of a hold that stands."""
+    standing = (hold.reference for hold in payment.funds.holds if hold.held)
+    reference = next(standing, None) or payment.psp_reference
+    data = {"psp_reference": reference, **_amount(payment)}
     return Request(service_id="psp", operation="capture", data=data)
 
 
@@ -122,8 +124,17 @@ def pending_authorisation(
     )
 
 
+def may_be_authorised(payment: Payment, answer: Mapping[str, object]) -> bool:
+    """The PSP answered that it authorised, and no webhook has said how that ended."""
+    reference = str(answer.get("psp_reference"))
+    told = payment.funds.tells_of(reference, FactKind.AUTHORISED, FactKind.REFUSED)
+    return answer.get("result") != "Refused" and not told
+
+
 def _unresolved_authorisation(record: StepRecord) -> FlowEvent:
-    """No webhook came. If the PSP's answer was a refusal, nothing is held."""
+    """No webhook came. If the PSP was never asked, or answered with a refusal, nothing is held."""
+    if not record.has_left:
+        return FlowEvent.AUTHORISATION_REJECTED
     if record.response.get("result") == "Refused":
         return FlowEvent.AUTHORISATION_REFUSED
     return FlowEvent.AUTHORISATION_UNRESOLVED
@@ -152,13 +163,24 @@ def _amount(payment: Payment) -> dict[str, object]:
     }
 
 
-def booking_saga(*, decision_window_seconds: int, undo_retry: RetryPolicy) -> Definitions:
+def _may_be_booked(record: StepRecord | None) -> bool:
+    """A "no" may answer a repetition of a call whose answer was lost: "that exists already".
+
+    A cancellation too many is harmless; a booking that stands unpaid is not.
+    """
+    return record is not None and record.has_left and record.status is not StepStatus.REJECTED
+
+
+def booking_saga(
+    *, decision_window_seconds: int, undo_retry: RetryPolicy, call_seconds_max: int
+) -> Definitions:
     """Return the flow as data, in every version that may still be running.
 
     Args:
         decision_window_seconds: How long the shopper still wants the payment: the time that the
             authorisation may take before it is undone.
         undo_retry: The schedule of undos that fail; afterwards a person is asked.
+        call_seconds_max: See ``Saga``.
     """
     by_money_back = undo_by_money_back(undo_retry)
     fraud_check = Step(
@@ -194,9 +216,12 @@ def booking_saga(*, decision_window_seconds: int, undo_retry: RetryPolicy) -> De
         on_refused=FlowEvent.AUTHORISATION_REFUSED,
         on_rejected=FlowEvent.AUTHORISATION_REJECTED,
         on_unresolved=_unresolved_authorisation,
+        leaves=may_be_authorised,
         undo=by_money_back(
             is_needed=lambda payment, record: (
-                record is not None or payment.funds.held > 0 or payment.funds.kept > 0
+                (record is not None and record.has_left)
+                or payment.funds.held > 0
+                or payment.funds.kept > 0
             ),
             after=frozenset({"capture"}),
         ),
@@ -214,7 +239,7 @@ def booking_saga(*, decision_window_seconds: int, undo_retry: RetryPolicy) -> De
         undo=Undo(
             request=cancel_booking,
             decided_by=DecidedBy.RESPONSE,
-            is_needed=lambda _, record: record is not None and record.status not in _NOT_BOOKED,
+            is_needed=lambda _, record: _may_be_booked(record),
             is_done=lambda _: False,
             is_refused=lambda *_: False,
             retry=undo_retry,
@@ -253,6 +278,7 @@ def booking_saga(*, decision_window_seconds: int, undo_retry: RetryPolicy) -> De
         return Saga(
             name=NAME,
             version=number,
+            call_seconds_max=call_seconds_max,
             stages=(
                 Stage(
                     state=FlowState.FRAUD_CHECK,
@@ -289,7 +315,3 @@ def booking_saga(*, decision_window_seconds: int, undo_retry: RetryPolicy) -> De
 
     # Version 1 asked the outside fraud check only.
     return Definitions(version(2, fraud_check, fraud_rules), older=(version(1, fraud_check),))
-
-
-#: The party said that nothing is booked.
-_NOT_BOOKED = frozenset({StepStatus.REFUSED, StepStatus.REJECTED})

@@ -13,8 +13,12 @@ from app.domain.facts import Fact
 from app.domain.flow import MOVES, FlowEvent, FlowState
 from app.domain.payment import Payment
 from app.domain.saga import Direction, Request, StepRecord
+from app.errors import DefinitionUnknown
 
 Records = Mapping[tuple[str, Direction], StepRecord]
+
+#: Steps that a stage may hold: a worker has so many threads for each saga that it runs.
+SIDE_BY_SIDE_MAX = 2
 
 
 class DecidedBy(Enum):
@@ -91,6 +95,7 @@ class Step:
         on_refused: Where the flow goes if the party says no.
         on_rejected: Where it goes if the party can do nothing with the request.
         on_unresolved: Where it goes when patience or calls are used up.
+        leaves: Whether an answer that came after the step was undone may leave something behind.
         undo: What undoes the step; None if it leaves nothing behind.
     """
 
@@ -105,6 +110,7 @@ class Step:
     on_unresolved: Callable[[StepRecord], FlowEvent]
     ask_again_seconds: int | None = None
     learns: Callable[[Payment, Mapping[str, object], datetime], Fact | None] = lambda *_: None
+    leaves: Callable[[Payment, Mapping[str, object]], bool] = lambda *_: True
     undo: Undo | None = None
 
 
@@ -130,11 +136,19 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saga:
-    """Stages in order, under one stored name and version."""
+    """Stages in order, under one stored name and version.
+
+    A step status or a flow state that older releases don't know needs a new version: they leave
+    its instances alone.
+
+    Attributes:
+        call_seconds_max: The longest that a call may be under way: a claim's lease.
+    """
 
     name: str
     version: int
     stages: tuple[Stage, ...]
+    call_seconds_max: int
 
     def __post_init__(self) -> None:
         """Refuse what could not run: see the messages."""
@@ -143,6 +157,8 @@ class Saga:
             raise ValueError(f"saga {self.name} repeats a step name: progress would be ambiguous")
         is_past_the_pivot = False
         for stage in self.stages:
+            if len(stage.steps) > SIDE_BY_SIDE_MAX:
+                raise ValueError(f"{stage.state} has more than {SIDE_BY_SIDE_MAX} steps")
             for after, event in stage.on_done.items():
                 if MOVES.get((stage.state, event)) is not after:
                     raise ValueError(f"{event} does not lead from {stage.state} to {after}")
@@ -183,8 +199,15 @@ class Definitions:
         yield from self.older
 
     def version(self, version: int) -> Saga:
-        """Return the definition that an instance began under."""
-        return next(saga for saga in self if saga.version == version)
+        """Return the definition that an instance began under.
+
+        Raises:
+            DefinitionUnknown: This release does not know it.
+        """
+        for saga in self:
+            if saga.version == version:
+                return saga
+        raise DefinitionUnknown(self.name, version)
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 from app.domain.facts import FactKind
 from app.domain.holds import Hold
 from app.domain.payment import Payment
-from app.domain.saga import Direction, Request, StepRecord, StepStatus
+from app.domain.saga import Direction, Request, StepRecord
 from app.sagas.definition import DecidedBy, Records, RetryPolicy, Undo
 
 _TOLD = (
@@ -26,9 +26,6 @@ _REFUSALS = (
     FactKind.REFUND_REFUSED,
     FactKind.UNSPECIFIED_REVERSAL_REFUSED,
 )
-
-#: A call of these may have taken effect.
-_PERHAPS = frozenset({StepStatus.ASKED, StepStatus.SENT, StepStatus.WAITING, StepStatus.UNRESOLVED})
 
 
 def give_money_back(payment: Payment, records: Records) -> Request:
@@ -49,8 +46,8 @@ def give_money_back(payment: Payment, records: Records) -> Request:
 
 def capture_may_have_worked(payment: Payment, record: StepRecord | None) -> bool:
     """Tell whether a capture was asked for and the PSP has not said how it ended."""
-    was_asked = record is not None and record.status in _PERHAPS
-    return was_asked and not payment.funds.has(*_CAPTURE_TOLD)
+    is_open = record is not None and record.is_open
+    return is_open and not payment.funds.has(*_CAPTURE_TOLD)
 
 
 def is_money_back(payment: Payment) -> bool:

@@ -1,11 +1,13 @@
 """One claimed saga inside a transaction: what came back is kept, what comes next is written."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from app.domain.anomalies import LATE_SUCCESS
 from app.domain.flow import REST_STATES, FlowEvent, FlowState
 from app.domain.identifiers import message_id, step_key
+from app.domain.money import Money
 from app.domain.payment import Change, EventKind
 from app.domain.saga import (
     Claim,
@@ -18,18 +20,28 @@ from app.domain.saga import (
     StepStatus,
 )
 from app.errors import GatewayError, IllegalTransition
-from app.sagas.decisions import Ask, Wait, after_call, decide, failed_undo
-from app.sagas.definition import Saga
+from app.sagas.asking import Ask, Wait, after_call
+from app.sagas.compensation import anew, failed_undo
+from app.sagas.decisions import decide
+from app.sagas.definition import Saga, Step
 from app.sagas.ports import Batch, StoredRecords
 from app.services.ports import NewId
+
+#: Where what was done is undone, or about to be.
+_GIVEN_UP = frozenset({FlowState.COMPENSATING, FlowState.COMPENSATED, FlowState.DECLINED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A call whose intent and command are on disk."""
+    """A call whose intent and command are on disk.
+
+    Attributes:
+        is_after_put_off: True if the try before it never left.
+    """
 
     record: StepRecord
     command: Command
+    is_after_put_off: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +97,8 @@ class Moving:
         at = self.change.at
         after = after_call(self.saga, call.record, reply, now=at, draw=self.means.draw)
         if isinstance(reply, GatewayError):
+            if after.status is StepStatus.PUT_OFF and call.is_after_put_off:
+                return after  # an outage is one line on the timeline, however long it is
             data = _about(call.record) | {"error": reply.code, "detail": str(reply)}
             self.change.add(EventKind.STEP_FAILED, data)
             return after
@@ -105,6 +119,34 @@ class Moving:
     def apply(self, claim: Claim, call: Call, reply: Reply | GatewayError) -> None:
         """Keep what came back, and let the step's record follow."""
         self._put(claim, self.keep(call, reply))
+
+    def come_late(self, claim: Claim, calls: Sequence[tuple[Call, Reply | GatewayError]]) -> None:
+        """Keep what came back after somebody else had moved the saga, and see to it.
+
+        What it says of its own attempt is true, and is written. A "yes" that comes when everything
+        is undone, or is about to be, may leave something behind: its undo is asked once more.
+
+        Args:
+            claim: What was ours.
+            calls: What was called, and what came back.
+        """
+        before = self.change.payment.state
+        is_heard = False
+        for call, reply in calls:
+            after = self.keep(call, reply)
+            intent = call.record
+            if self.records.get((intent.step, intent.direction)) == intent:
+                self._put(claim, after)
+                is_heard = True
+            if isinstance(reply, Reply) and self._leaves_something(intent, reply):
+                self._undo_again(claim, intent.step)
+                is_heard = True
+        payment, at = self.change.payment, self.change.at
+        self.batch.payments.save(self.change)
+        if payment.state is not before:
+            self.batch.sagas.follow(payment, now=at)
+        elif is_heard:
+            self.batch.sagas.wake(payment.payment_id, now=at)
 
     def apply_received(self, claim: Claim, answer: Received) -> None:
         """Apply what a participant elsewhere answered, if the decision that it answers stands."""
@@ -179,7 +221,9 @@ class Moving:
         elif ask.has_undo and (record.step, Direction.UNDO) not in self.records:
             self._put(claim, _registered(record))
         self._put(claim, record)
-        return Call(record=record, command=command) if is_ours else None
+        if not is_ours:
+            return None
+        return Call(record=record, command=command, is_after_put_off=ask.is_after_put_off)
 
     def _move(self, claim: Claim, event: FlowEvent, looks_from: datetime) -> None:
         """Move by an event that the saga's definition chose: a missing row is a bug in it."""
@@ -188,9 +232,33 @@ class Moving:
         if not change.move(event):
             raise IllegalTransition(before, event)
         self._withdraw(claim)
+        funds = change.payment.funds
+        if change.payment.state is FlowState.DECLINED and (funds.held or funds.kept):
+            change.move(FlowEvent.MONEY_CAME_LATE)
+            at_stake = Money(funds.held + funds.kept, change.payment.amount.currency)
+            self.batch.breaks.open(LATE_SUCCESS, change.payment, at_stake, now=change.at)
         if change.payment.state is FlowState.MANUAL_REVIEW:
             step = failed_undo(self.saga, change.payment, self.records, now=looks_from)
             self.batch.reviews.open(change.payment, step=step, now=change.at)
+
+    def _leaves_something(self, intent: StepRecord, reply: Reply) -> bool:
+        if intent.direction is Direction.UNDO or not reply.success:
+            return False
+        step = self._step(intent)
+        is_given_up = self.change.payment.state in _GIVEN_UP
+        return (
+            is_given_up and step.undo is not None and step.leaves(self.change.payment, reply.data)
+        )
+
+    def _undo_again(self, claim: Claim, step: str) -> None:
+        record = self.records.get((step, Direction.UNDO))
+        is_over = self.change.payment.state is not FlowState.COMPENSATING
+        if record and (is_over or record.status is not StepStatus.REGISTERED):
+            self._put(claim, anew(record))
+        if is_over:
+            self.change.move(FlowEvent.ANSWER_CAME_LATE, step=step)
+            payment = self.change.payment
+            self.batch.breaks.open(LATE_SUCCESS, payment, payment.amount, now=self.change.at)
 
     def _withdraw(self, claim: Claim) -> None:
         """Offer elsewhere no longer what nobody waits for."""
@@ -203,10 +271,12 @@ class Moving:
     def _learn(self, intent: StepRecord, reply: Reply) -> None:
         if intent.direction is Direction.UNDO or not reply.success:
             return
-        step = next(step for step in self.saga.steps if step.name == intent.step)
-        fact = step.learns(self.change.payment, reply.data, self.change.at)
+        fact = self._step(intent).learns(self.change.payment, reply.data, self.change.at)
         if fact is not None:
             self.change.record_fact(fact, payment_psp_reference=fact.reference)
+
+    def _step(self, record: StepRecord) -> Step:
+        return next(step for step in self.saga.steps if step.name == record.step)
 
     def _note(self, about: dict[str, object], reply: Reply, status: str) -> None:
         answered = about | {"status": status, "answer": dict(reply.data)}

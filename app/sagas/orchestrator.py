@@ -158,10 +158,16 @@ class Orchestrator:
         goes_on: bool,
     ) -> Advance:
         advance = Advance(turns=[], unsettled=[])
-        for one in called:
-            advance.add(self.advance([one], goes_on=goes_on))
-        for _claim in range(claims):
-            advance.add(self.advance(claims_max=1, payment_id=payment_id, as_of=as_of))
+        left = list(called)
+        try:
+            while left:
+                advance.add(self.advance([left[0]], goes_on=goes_on))
+                left.pop(0)
+            for _claim in range(claims):
+                advance.add(self.advance(claims_max=1, payment_id=payment_id, as_of=as_of))
+        except StoreUnavailable:
+            # What is written stays written, and its calls are to be made.
+            advance.unsettled += left
         return advance
 
     def _leave_alone(
@@ -195,9 +201,10 @@ class Orchestrator:
         free = [one for one in called if one.turn.claim.payment_id in payments]
         advance.unsettled += [one for one in called if one not in free]
         claims = batch.sagas.renew([one.turn.claim for one in free], lease_until=now + self._lease)
-        records = batch.sagas.records(list(claims))
+        records = batch.sagas.records([one.turn.claim.saga_id for one in free])
         # Whoever is asked beside them, elsewhere, may have answered while the calls were made.
-        received = batch.transport.receive(_awaiting(records), now=now)
+        awaiting = [saga_id for saga_id in _awaiting(records) if saga_id in claims]
+        received = batch.transport.receive(awaiting, now=now)
         for one in free:
             claim = _renewed(claims, one.turn.claim)
             change = Change(
@@ -206,15 +213,12 @@ class Orchestrator:
                 cause=f"saga:{one.turn.calls[0].record.step}",
             )
             moving = self._moving(batch, claim or one.turn.claim, change, records)
-            for call, reply in zip(one.turn.calls, one.replies, strict=True):
-                if claim is None:
-                    # A webhook or another worker moved the saga: this is evidence, nothing more.
-                    moving.keep(call, reply)
-                else:
-                    moving.apply(claim, call, reply)
+            calls = list(zip(one.turn.calls, one.replies, strict=True))
             if claim is None:
-                batch.payments.save(change)
+                moving.come_late(one.turn.claim, calls)
             else:
+                for call, reply in calls:
+                    moving.apply(claim, call, reply)
                 for answer in received.get(claim.saga_id, ()):
                     moving.apply_received(claim, answer)
                 turn = moving.go_on(claim, looks_from=now, begins=goes_on)

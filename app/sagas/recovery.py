@@ -20,19 +20,8 @@ from datetime import datetime
 from app.domain.flow import FlowState
 from app.domain.payment import Payment
 from app.domain.saga import Direction, StepRecord, StepStatus
-from app.sagas.decisions import is_told_of, undos_needed
+from app.sagas.compensation import anew, is_told_of, undos_needed
 from app.sagas.definition import Definitions, Records, Saga, Undo
-
-#: The outcome of the calls so far is not known.
-_OPEN = frozenset(
-    {
-        StepStatus.ASKED,
-        StepStatus.PUT_OFF,
-        StepStatus.SENT,
-        StepStatus.WAITING,
-        StepStatus.UNRESOLVED,
-    }
-)
 
 #: Nobody has said that they took the request.
 _UNANSWERED = frozenset({StepStatus.ASKED, StepStatus.PUT_OFF, StepStatus.SENT})
@@ -52,7 +41,7 @@ class Recovery:
         """Let the capture be asked again: same key, patience anew."""
         stage = self._definitions.version(version).stage(FlowState.CAPTURE)
         asked = [records.get((step.name, Direction.ACT)) for step in stage.steps]
-        return [_same_again(record, now) for record in asked if record and record.status in _OPEN]
+        return [_same_again(record, now) for record in asked if record and record.is_open]
 
     def undo_again(
         self, version: int, payment: Payment, records: Records, *, now: datetime
@@ -60,7 +49,7 @@ class Recovery:
         """Let everything that is left to undo, and was asked before, be asked again at once."""
         saga = self._definitions.version(version)
         return [
-            _anew(record)
+            anew(record)
             if _needs_new_key(undo, payment, record, records)
             else _same_again(record, now)
             for step, undo in undos_needed(saga, payment, records)
@@ -120,18 +109,6 @@ def _needs_new_key(undo: Undo, payment: Payment, record: StepRecord, records: Re
 def _same_again(record: StepRecord, now: datetime) -> StepRecord:
     """Forget the waits, not that there were calls: a later "no" says nothing of what they did."""
     return replace(record, status=StepStatus.ASKED, attempts=1, started_at=now, due=None)
-
-
-def _anew(record: StepRecord) -> StepRecord:
-    return replace(
-        record,
-        status=StepStatus.REGISTERED,
-        round=record.round + 1,
-        attempts=0,
-        request=None,
-        response={},
-        due=None,
-    )
 
 
 def _done(

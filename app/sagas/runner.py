@@ -18,7 +18,8 @@ from uuid import UUID
 
 from app import failpoints
 from app.domain.saga import Reply
-from app.errors import GatewayError, GatewayUnavailable, StoreUnavailable
+from app.errors import GatewayError, GatewayNotAsked, GatewayUnavailable, StoreUnavailable
+from app.sagas.definition import SIDE_BY_SIDE_MAX
 from app.sagas.moving import Call, Called, Turn
 from app.sagas.orchestrator import Advance, Orchestrator
 from app.services.ports import Participants
@@ -29,8 +30,6 @@ PAUSE_AFTER_ERROR_SECONDS = 1.0
 #: How long a reply waits for a payment that somebody else has locked.
 BUSY_SECONDS = 0.05
 
-#: Steps that may stand side by side in one saga: so many threads more than sagas.
-SIDE_BY_SIDE = 2
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +115,7 @@ class SagaRunner:
             stop_seconds: How long calls under way are waited for. One that takes longer is repeated
                 by the next worker when its lease is over, under the same idempotency key.
         """
-        pool = ThreadPoolExecutor(self._sagas_max * SIDE_BY_SIDE, thread_name_prefix="call")
+        pool = ThreadPoolExecutor(self._sagas_max * SIDE_BY_SIDE_MAX, thread_name_prefix="call")
         under_way = 0
         is_idle = False
         called: list[Called] = []
@@ -204,14 +203,21 @@ def _begin(
     replies: dict[int, Reply | GatewayError] = {}
     lock = threading.Lock()
 
-    def make(number: int) -> None:
-        reply = call(turn.calls[number])
+    def bring(number: int, reply: Reply | GatewayError) -> None:
         with lock:
+            is_new = number not in replies
             replies[number] = reply
-            is_last = len(replies) == len(turn.calls)
+            is_last = is_new and len(replies) == len(turn.calls)
         if is_last:
             in_order = tuple(replies[number] for number in range(len(turn.calls)))
             returned.put(Called(turn=turn, replies=in_order))
 
+    def make(number: int) -> None:
+        bring(number, call(turn.calls[number]))
+
     for number in range(len(turn.calls)):
-        pool.submit(make, number)
+        try:
+            pool.submit(make, number)
+        except RuntimeError:  # the machine has no thread left
+            _log.exception("a call is put off")
+            bring(number, GatewayNotAsked("no thread is left for the call"))

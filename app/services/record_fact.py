@@ -181,24 +181,26 @@ def _flow_event(
 ) -> FlowEvent | None:
     """Name the fact for the flow: money may come too late, fall short, or go again."""
     event = EVENT_OF_FACT.get(fact.kind)
-    if event in _MONEY_CAME and _is_late(payment, now, decision_window_seconds):
+    if event in _MONEY_CAME and _is_late(payment, fact, now, decision_window_seconds):
         return FlowEvent.MONEY_CAME_LATE
+    if fact.kind is FactKind.CAPTURED and payment.state is FlowState.CAPTURE:
+        is_whole = payment.funds.captured >= payment.amount.amount_minor
+        return FlowEvent.CAPTURE_SUCCEEDED if is_whole else FlowEvent.CAPTURE_FELL_SHORT
     if payment.is_covered or payment.state not in _NEEDS_COVER:
         return event
     if fact.kind is FactKind.AUTHORISED and payment.state in _BEFORE_AUTHORISATION:
         return FlowEvent.AUTHORISATION_FELL_SHORT
     if fact.kind in _RELEASES and payment.state not in _BEFORE_AUTHORISATION:
         return FlowEvent.HOLD_RELEASED
-    if fact.kind is FactKind.CAPTURED and payment.state is FlowState.CAPTURE:
-        return FlowEvent.CAPTURE_FELL_SHORT
     return event
 
 
-def _is_late(payment: Payment, now: datetime, decision_window_seconds: int) -> bool:
+def _is_late(payment: Payment, fact: Fact, now: datetime, decision_window_seconds: int) -> bool:
+    if payment.state is not FlowState.DECLINED:
+        return payment.state is FlowState.COMPENSATED
     window_ends = payment.created_at + timedelta(seconds=decision_window_seconds)
-    return payment.state is FlowState.COMPENSATED or (
-        payment.state is FlowState.DECLINED and (now > window_ends or payment.reason in _CLOSED)
-    )
+    # A flow can go on from an authorisation; from a capture that nobody asked for it can't.
+    return now > window_ends or payment.reason in _CLOSED or fact.kind is FactKind.CAPTURED
 
 
 def _money(payment: Payment) -> tuple[int, int]:

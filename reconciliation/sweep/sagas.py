@@ -17,7 +17,8 @@ from app.domain.payment import Payment
 from app.domain.saga import Direction, StepRecord, StepStatus
 from app.persistence.batch import SqlBatch
 from app.persistence.payments import payment_of
-from app.sagas.decisions import Ask, Decision, Wait, decide
+from app.sagas.asking import Ask, Wait
+from app.sagas.decisions import Decision, decide
 from app.sagas.definition import Definitions, Records, Saga
 from reconciliation.sweep.findings import QUIET, Action, Finding, Look
 from reconciliation.sweep.rules import UNSENT_AFTER, UNSENT_GIVEN_UP_AFTER

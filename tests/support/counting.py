@@ -2,9 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
+from app.domain.payment import Payment
+from tests.support.naive import Page
 from tests.support.trouble import Flow
 
 Row = Mapping[str, Any]
@@ -92,6 +95,49 @@ def _services(flow: Flow, state: str, outside: Outside) -> Iterator[str]:
     message_ids = {mail["message_id"] for mail in outside.mails}
     if len(message_ids) != (state == "fin" and "bounce@" not in flow.words):
         yield f"{state}, with mails {message_ids}"
+
+
+def rest_problems_of(payment: Payment, page: Page, *, is_in_time: bool) -> Iterator[str]:
+    """Tell what is wrong with a payment of a model that rests, beside its page of naive books.
+
+    Args:
+        payment: As it rests.
+        page: What the outside has on it.
+        is_in_time: Whether all that the PSP had to tell was told within the decision window.
+    """
+    flow, state = page.flow, payment.state
+    name = f"{state} ({payment.reason}), {page}"
+    if state not in _ends_of(page, is_in_time=is_in_time):
+        yield f"rests where it must not: {name}"
+    is_booked, money = page.booking == "confirmed", page.held + page.kept
+    if state == "fin":
+        is_paid = flow.is_automatic and "CAPTURE FAILED" not in flow.words
+        is_there = page.is_expired or money == flow.amount_minor
+        is_right = is_booked and is_there and bool(page.kept) == is_paid
+    elif state == "manual_review":
+        is_right = money <= flow.amount_minor
+    else:
+        is_right = not is_booked and page.held == page.kept == 0
+    if not is_right:
+        yield f"the books are not as they should be: {name}"
+    funds = payment.funds
+    ours = (funds.authorised, funds.captured, funds.cancelled, funds.refunded)
+    theirs = (page.authorised, page.captured, page.cancelled, page.refunded)
+    if ours != theirs and not flow.is_never_told:
+        yield f"we count {ours}: {name}"
+
+
+def _ends_of(page: Page, *, is_in_time: bool) -> AbstractSet[str]:
+    """Where its words allow; troubles and late webhooks may undo what would have worked."""
+    flow = page.flow
+    if is_in_time and not (page.is_troubled or page.is_expired):
+        return flow.ends
+    undone = {"declined", "manual_review" if "CANCEL FAILED" in flow.words else "compensated"}
+    if page.is_expired:  # a cancellation may have been refused before we heard of it
+        undone |= {"compensated", "manual_review"}
+    if page.is_unsure:
+        undone.add("manual_review")
+    return flow.ends | undone
 
 
 def _grouped(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:

@@ -21,7 +21,9 @@ from app.sagas.definition import (
 DAY = 24 * HOUR
 WINDOW = 900
 UNDO_RETRY = RetryPolicy((2, 10, 60, 300, HOUR, DAY, DAY, DAY, DAY, DAY))
-DEFINITIONS = booking_saga(decision_window_seconds=WINDOW, undo_retry=UNDO_RETRY)
+DEFINITIONS = booking_saga(
+    decision_window_seconds=WINDOW, undo_retry=UNDO_RETRY, call_seconds_max=25
+)
 SAGA = DEFINITIONS.newest
 STEPS = {step.name: step for step in SAGA.steps}
 STAGE_OF = {step.name: stage for stage in SAGA.stages for step in stage.steps}
@@ -66,6 +68,7 @@ def with_insurance(definitions: Definitions = DEFINITIONS) -> Definitions:
         return replace(stage, steps=(*stage.steps, INSURANCE)) if is_booking else stage
 
     newest = Saga(
+        call_seconds_max=25,
         name=saga.name,
         version=saga.version + 1,
         stages=tuple(beside(stage) for stage in saga.stages),

@@ -4,6 +4,14 @@ from dataclasses import dataclass
 from itertools import combinations
 from random import Random
 
+from app.errors import (
+    GatewayError,
+    GatewayNotAsked,
+    GatewayRejected,
+    GatewayTimeout,
+    GatewayUnavailable,
+)
+
 HOLDER_WORDS = (
     "DECLINED",
     "LOST WEBHOOK",
@@ -132,3 +140,60 @@ def draw(payments: int, *, seed: int) -> list[Flow]:
         )
         for number, words in enumerate(drawn)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """How the call of an operation fails, and whether it has its effect all the same."""
+
+    operation: str
+    error: GatewayError
+    acts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A flow to be, and how calls about it fail: for a model, which does without the simulator."""
+
+    words: frozenset[str]
+    is_automatic: bool
+    troubles: tuple[Trouble, ...]
+
+
+#: The other words are about calls and deliveries, which a model lets fail and come late itself.
+MODEL_WORDS = (
+    "DECLINED",
+    "LOST WEBHOOK",
+    "FALSE THEN TRUE",
+    "CAPTURE FAILED",
+    "CANCEL FAILED",
+    "FAIL-",
+    "fraud@",
+    "bounce@",
+)
+#: Where money is asked for most of all.
+OPERATIONS = ("check", "send", *("authorise", "confirm", "capture", "cancel") * 2)
+FAILURES = (
+    (GatewayTimeout("no answer"), True),
+    (GatewayTimeout("never arrived"), False),
+    (GatewayUnavailable("503"), False),
+    (GatewayNotAsked("no more calls at once"), False),
+    (GatewayRejected("422"), False),
+)
+
+
+def wishes(number: int, *, seed: int) -> list[Wish]:
+    """Draw flows with words and troubles, the simplest ones first."""
+    choices = Random(seed)
+    drawn = []
+    for _wish in range(number):
+        words = frozenset(choices.choices(MODEL_WORDS, k=choices.choice((0, 0, 1, 1, 2))))
+        troubles = (
+            Trouble(operation, *choices.choice(FAILURES))
+            for operation in choices.choices(OPERATIONS, k=choices.choice((0, 1, 1, 2)))
+            for _call in range(choices.choice((1, 2, 5)))
+        )
+        wish = Wish(words, choices.random() < 0.5, tuple(troubles))
+        if words not in CONTRADICTIONS:
+            drawn.append(wish)
+    return sorted(drawn, key=lambda wish: len(wish.words) + len(wish.troubles))

@@ -14,7 +14,7 @@ from app.errors import (
     GatewayTimeout,
     GatewayUnavailable,
 )
-from app.sagas.decisions import PUT_OFF_SECONDS, after_call
+from app.sagas.asking import PUT_OFF_SECONDS, after_call
 from tests.support.builders import NOW, a_step_record, later
 from tests.support.sagas import SAGA, STEPS, UNDO_RETRY
 
@@ -90,13 +90,14 @@ def test_what_an_earlier_call_answered_is_kept_when_a_later_one_fails() -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_call_after_which_none_comes_has_no_time_for_another(name: str) -> None:
+def test_call_after_which_none_comes_is_looked_at_at_once(name: str) -> None:
     policy = STEPS[name].retry
     last = len(policy.delays_seconds) + 1
 
     record = after(GatewayTimeout("?"), name, attempts=last)
 
-    assert (record.due is not None) is policy.goes_on
+    assert record.due is not None
+    assert (record.due == later(1)) is not policy.goes_on
 
 
 @pytest.mark.parametrize("step", UNDONE)

@@ -7,8 +7,9 @@ import pytest
 from app.domain.flow import FlowEvent, FlowState
 from app.domain.funds import Fact, FactKind
 from app.domain.saga import Direction, StepRecord, StepStatus
+from app.sagas.asking import Ask, Wait
 from app.sagas.booking import HOUR
-from app.sagas.decisions import Ask, Decision, Wait, decide
+from app.sagas.decisions import Decision, decide
 from tests.support.builders import NOW, a_fact, a_payment, a_step_record, later
 from tests.support.sagas import SAGA, STAGE_OF, STEPS, WINDOW, held_where_it_must_be
 
@@ -83,7 +84,7 @@ def test_state_that_was_just_entered_asks(name: str) -> None:
 def test_evidence_settles_a_step_without_asking(
     state: FlowState, kind: FactKind, event: FlowEvent
 ) -> None:
-    assert decided(state, None, a_fact(kind)) is event
+    assert decided(state, None, a_fact(kind, occurred_at=later(60))) is event
 
 
 @pytest.mark.parametrize(("state", "kind", "event"), EVIDENCE)
@@ -92,7 +93,10 @@ def test_evidence_beats_a_deadline_that_passed(
 ) -> None:
     waiting = a_step_record(state, status=StepStatus.WAITING)
 
-    assert decided(state, waiting, a_fact(kind), now=later(1000 * HOUR)) is event
+    assert (
+        decided(state, waiting, a_fact(kind, occurred_at=later(60)), now=later(1000 * HOUR))
+        is event
+    )
 
 
 def test_success_beats_the_refusal_of_another_attempt() -> None:

@@ -14,7 +14,8 @@ from app.domain.flow import MOVES, REST_STATES, FlowEvent, FlowState
 from app.domain.funds import Fact, FactKind
 from app.domain.payment import CaptureMode
 from app.domain.saga import Direction, StepRecord, StepStatus
-from app.sagas.decisions import Wait, decide
+from app.sagas.asking import Wait
+from app.sagas.decisions import decide
 from app.sagas.definition import Saga
 from tests.support.builders import a_fact, a_payment, a_step_record, later
 from tests.support.sagas import INSURANCE, SAGA, with_insurance

@@ -5,7 +5,8 @@ import pytest
 from app.domain.flow import FlowEvent, FlowState
 from app.domain.payment import CaptureMode
 from app.domain.saga import Direction, StepRecord, StepStatus
-from app.sagas.decisions import Ask, Decision, Wait, decide
+from app.sagas.asking import Ask, Wait
+from app.sagas.decisions import Decision, decide
 from app.sagas.definition import Saga
 from tests.support.builders import a_fact, a_payment, a_step_record, later
 from tests.support.sagas import SAGA, held_where_it_must_be, with_insurance

@@ -7,7 +7,9 @@ import pytest
 from app.domain.flow import FlowEvent, FlowState
 from app.domain.funds import Fact, FactKind
 from app.domain.saga import Direction, StepRecord, StepStatus
-from app.sagas.decisions import ELSEWHERE, PUT_OFF_MAX, Ask, Decision, Wait, decide
+from app.sagas.asking import Ask, Wait
+from app.sagas.compensation import ELSEWHERE, PUT_OFF_MAX
+from app.sagas.decisions import Decision, decide
 from tests.support.builders import NOW, a_fact, a_payment, a_step_record, later
 from tests.support.sagas import SAGA, UNDO_RETRY
 
@@ -94,19 +96,40 @@ def test_payment_that_never_went_out_has_nothing_to_undo() -> None:
     assert decided(facts=()) is E.UNDO_COMPLETED
 
 
-@pytest.mark.parametrize("status", [StepStatus.REFUSED, StepStatus.REJECTED])
-def test_refused_booking_is_not_undone(status: StepStatus) -> None:
-    refused = a_step_record(S.BOOKING_CONFIRMATION, status=status)
+@pytest.mark.parametrize("status", [StepStatus.PUT_OFF, StepStatus.REJECTED])
+def test_booking_that_certainly_never_was_is_not_undone(status: StepStatus) -> None:
+    never = a_step_record(S.BOOKING_CONFIRMATION, status=status)
 
-    assert asked(decided(PREAUTH, refused)) == (S.PREAUTH, UNDO)
+    assert asked(decided(PREAUTH, never)) == (S.PREAUTH, UNDO)
 
 
-@pytest.mark.parametrize("status", [StepStatus.ASKED, StepStatus.SENT, StepStatus.UNRESOLVED])
-def test_booking_without_an_answer_is_undone(status: StepStatus) -> None:
-    """F30."""
-    hanging = a_step_record(S.BOOKING_CONFIRMATION, status=status, attempts=4)
+@pytest.mark.parametrize(
+    "status",
+    [
+        StepStatus.ASKED,
+        StepStatus.PUT_OFF,
+        StepStatus.SENT,
+        StepStatus.REFUSED,
+        StepStatus.UNRESOLVED,
+    ],
+)
+def test_booking_that_may_stand_is_undone(status: StepStatus) -> None:
+    """F30: also after a "no", which may answer the repetition of a call whose answer was lost."""
+    hanging = a_step_record(S.BOOKING_CONFIRMATION, status=status, attempts=4, due=NOW)
 
     assert asked(decided(PREAUTH, hanging)) == (S.BOOKING_CONFIRMATION, UNDO)
+
+
+def test_undo_waits_for_the_call_that_it_would_overtake() -> None:
+    under_way = a_step_record(S.BOOKING_CONFIRMATION, attempts=4)
+    released = (AUTHORISED, CANCELLED)
+    comes_back = later(SAGA.call_seconds_max)
+
+    assert decided(PREAUTH, under_way, facts=released) == Wait(comes_back)
+    assert asked(decided(PREAUTH, under_way, facts=released, now=comes_back)) == (
+        S.BOOKING_CONFIRMATION,
+        UNDO,
+    )
 
 
 @pytest.mark.parametrize("registered", [(), (undoing(S.PREAUTH, StepStatus.REGISTERED),)])

@@ -10,7 +10,9 @@ import pytest
 from app.domain.flow import FlowEvent, FlowState
 from app.domain.funds import Fact, FactKind
 from app.domain.saga import Direction, StepRecord, StepStatus
-from app.sagas.decisions import OTHERS_WAIT, ROUNDS_MAX, Ask, Decision, Wait, decide, failed_undo
+from app.sagas.asking import Ask, Wait
+from app.sagas.compensation import OTHERS_WAIT, ROUNDS_MAX, failed_undo
+from app.sagas.decisions import Decision, decide
 from tests.support.builders import NOW, PSP_REFERENCE, a_fact, a_payment, a_step_record, later
 from tests.support.sagas import DAY, SAGA
 

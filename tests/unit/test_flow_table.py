@@ -46,6 +46,8 @@ LEAVES_REST = {
     (S.DECLINED, E.AUTHORISATION_SUCCEEDED),
     (S.DECLINED, E.MONEY_CAME_LATE),
     (S.COMPENSATED, E.MONEY_CAME_LATE),
+    (S.DECLINED, E.ANSWER_CAME_LATE),
+    (S.COMPENSATED, E.ANSWER_CAME_LATE),
     (S.DECLINED, E.AUTHORISATION_FELL_SHORT),
 }
 
@@ -114,7 +116,7 @@ def test_rest_states_are_those_of_the_contract() -> None:
     assert {S.FIN, S.DECLINED, S.COMPENSATED, S.MANUAL_REVIEW, S.EXTERNAL} == REST_STATES
 
 
-def test_only_late_money_and_a_person_leave_a_rest_state() -> None:
+def test_only_what_comes_late_and_a_person_leave_a_rest_state() -> None:
     leaving = {(state, event) for state, event in MOVES if state in REST_STATES}
 
     assert leaving == LEAVES_REST | {row for row in A_PERSONS if row[0] in REST_STATES}

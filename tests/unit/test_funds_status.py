@@ -85,7 +85,7 @@ LIFECYCLE: list[tuple[tuple[Fact, ...], FundsStatus]] = [
     ((AUTHORISED, CAPTURED, said(K.UNSPECIFIED_REVERSAL_REFUSED, at=90)), S.CAPTURED),
     # nothing is held by a check of the card alone
     ((said(K.AUTHORISED, 0),), S.AUTHORISED),
-    ((said(K.AUTHORISED, 0), said(K.CANCELLED, 0)), S.CANCELLED),
+    ((said(K.AUTHORISED, 0), said(K.CANCELLED, 0, at=90)), S.CANCELLED),
 ]
 
 

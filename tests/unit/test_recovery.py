@@ -8,7 +8,9 @@ from app.domain.facts import Fact, FactKind
 from app.domain.flow import FlowState
 from app.domain.payment import Payment
 from app.domain.saga import Direction, StepRecord, StepStatus
-from app.sagas.decisions import Ask, decide, failed_undo
+from app.sagas.asking import Ask
+from app.sagas.compensation import failed_undo
+from app.sagas.decisions import decide
 from app.sagas.definition import Records
 from app.sagas.recovery import Recovery
 from tests.support.builders import PSP_REFERENCE, a_fact, a_payment, a_step_record, later

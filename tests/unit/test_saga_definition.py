@@ -8,6 +8,7 @@ import pytest
 
 from app.domain.flow import MOVES, REST_STATES, FlowEvent, FlowState
 from app.domain.payment import CaptureMode
+from app.errors import DefinitionUnknown
 from app.sagas.booking import booking_saga
 from app.sagas.definition import Definitions, RetryPolicy, Saga, Stage, Step
 from app.settings import Settings
@@ -20,7 +21,7 @@ FRAUD_CHECK, PREAUTH, BOOKING, CAPTURE, EMAIL = SAGA.stages
 
 
 def a_saga(*stages: Stage) -> Saga:
-    return Saga(name="test", version=1, stages=stages)
+    return Saga(call_seconds_max=25, name="test", version=1, stages=stages)
 
 
 def stage_with(stage: Stage, **changes: FlowEvent) -> Stage:
@@ -154,7 +155,9 @@ def test_each_step_names_what_undoes_it(name: str, *, is_undone: bool) -> None:
 
 def test_authorisation_may_take_as_long_as_the_shopper_wants_it() -> None:
     [preauth] = (
-        booking_saga(decision_window_seconds=7, undo_retry=UNDO_RETRY).newest.stage(S.PREAUTH).steps
+        booking_saga(decision_window_seconds=7, undo_retry=UNDO_RETRY, call_seconds_max=25)
+        .newest.stage(S.PREAUTH)
+        .steps
     )
 
     assert preauth.deadline_seconds == 7
@@ -188,6 +191,6 @@ def test_first_version_asked_the_outside_fraud_check_only() -> None:
     assert [step.name for step in FRAUD_CHECK.steps] == ["fraud_check", "fraud_rules"]
 
 
-def test_version_that_this_release_does_not_know_is_none() -> None:
-    with pytest.raises(StopIteration):
+def test_version_that_this_release_does_not_know_is_told() -> None:
+    with pytest.raises(DefinitionUnknown, match="version 99 of the saga booking"):
         Definitions(SAGA).version(99)
