@@ -25,8 +25,8 @@ class SqlUnitOfWork:
 
     Raises:
         StoreUnavailable: On entering the block or inside it, when Postgres is away. Nothing is
-        stored
-            then, with one exception that no client can rule out: a commit whose answer was lost.
+            stored then, with one exception that no client can rule out: a commit whose answer was
+            lost.
     """
 
     _payments_type: ClassVar[type[SqlPayments]] = SqlPayments

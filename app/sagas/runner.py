@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
+from typing import Protocol
 from uuid import UUID
 
 from app import failpoints
@@ -21,7 +22,7 @@ from app.domain.saga import Reply
 from app.errors import GatewayError, GatewayNotAsked, GatewayUnavailable, StoreUnavailable
 from app.sagas.definition import SIDE_BY_SIDE_MAX
 from app.sagas.moving import Call, Called, Turn
-from app.sagas.orchestrator import Advance, Orchestrator
+from app.sagas.orchestrator import Advance
 from app.services.ports import Participants
 
 #: How long the runner stays away from a store that failed.
@@ -47,12 +48,28 @@ class Ran:
     is_party_away: bool
 
 
+class Advances(Protocol):
+    """Settles, claims and decides."""
+
+    def advance(
+        self,
+        called: Sequence[Called] = (),
+        *,
+        claims_max: int = 0,
+        payment_id: UUID | None = None,
+        as_of: datetime | None = None,
+        goes_on: bool = True,
+    ) -> Advance:
+        """See ``Orchestrator.advance``."""
+        ...
+
+
 class SagaRunner:
     """Runs due sagas. Any number may run, in processes or on hosts."""
 
     def __init__(
         self,
-        orchestrator: Orchestrator,
+        orchestrator: Advances,
         participants: Participants,
         *,
         sagas_max: int = 1,

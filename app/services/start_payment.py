@@ -65,7 +65,8 @@ def start_payment(
 
     Raises:
         IdempotencyKeyReused: The key was used for another request; noted on that payment's
-        timeline. IdempotencyKeyInFlight: The first request with this key is still running.
+            timeline.
+        IdempotencyKeyInFlight: The first request with this key is still running.
         MerchantReferenceTaken: Another key started a payment under this reference.
         StoreUnavailable: Nothing is stored.
     """
