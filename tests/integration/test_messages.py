@@ -100,7 +100,7 @@ def test_a_yes_and_a_no_are_responses_to_their_commands(service: Service) -> Non
     service.receive(an_item())
 
     asked = {(row["service_id"], row["operation"]): row for row in commands(service)}
-    [yes, *_], [no] = responses(service), responses(service, "booking")
+    yes, no, cancelled = responses(service)[0], *responses(service, "booking")
     assert (yes["success"], yes["data"]) == (
         True,
         {"psp_reference": PSP_REFERENCE, "result": "Authorised"},
@@ -108,7 +108,8 @@ def test_a_yes_and_a_no_are_responses_to_their_commands(service: Service) -> Non
     assert (no["success"], no["data"]) == (False, {"status": "answered"})
     assert yes["command_id"] == asked["psp", "authorise"]["message_id"]
     assert no["command_id"] == asked["booking", "confirm"]["message_id"]
-    assert all(row["applied_at"] == row["timestamp"] for row in (yes, no))
+    assert cancelled["command_id"] == asked["booking", "cancel"]["message_id"]
+    assert all(row["applied_at"] == row["timestamp"] for row in (yes, no, cancelled))
 
 
 @pytest.mark.parametrize("error", [GatewayTimeout, GatewayUnavailable, GatewayRejected])

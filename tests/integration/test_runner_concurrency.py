@@ -47,7 +47,10 @@ def test_a_saga_in_a_runners_hands_is_not_run_by_another(service: Service) -> No
     assert service.outside.psp.asked("authorise") == 1
 
 
-def test_a_runner_that_overslept_its_lease_writes_nothing_but_evidence(service: Service) -> None:
+def test_a_runner_that_overslept_its_lease_moves_nothing_but_what_it_did_is_undone(
+    service: Service,
+) -> None:
+    """F26, F30: its yes is evidence, of a booking that came after the one that was cancelled."""
     payment_id = service.start()
 
     def oversleep() -> None:
@@ -63,8 +66,13 @@ def test_a_runner_that_overslept_its_lease_writes_nothing_but_evidence(service: 
 
     assert service.path(payment_id) == ["preauth", "booking_confirmation", "compensating"]
     answers = service.events(payment_id, "step_answered")
-    said = [data["status"] for data in answers if data["step"] == "booking_confirmation"]
-    assert said == ["refused", "done"]
+    said = [
+        (data["direction"], data["status"])
+        for data in answers
+        if data["step"] == "booking_confirmation"
+    ]
+    assert said == [("act", "refused"), ("undo", "done"), ("act", "done"), ("undo", "done")]
+    assert len({key for what, key in service.outside.booking.calls if what == "cancel"}) == 2
     assert service.discrepancies() == []
 
 

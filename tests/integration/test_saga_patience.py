@@ -158,14 +158,19 @@ def test_a_webhook_that_overtakes_the_answer_moves_the_payment_once(service: Ser
 
 
 def test_a_call_that_never_left_uses_up_no_attempt(service: Service) -> None:
-    service.outside.booking.failures = [GatewayNotAsked("left alone")] * 20
+    service.outside.booking.failures = [GatewayNotAsked("left alone")] * 12
     payment_id = service.start()
     service.receive(an_item())
-    for _ in range(20):
+    while service.outside.booking.failures:
         service.later(5)
+    service.later(300)
 
     assert service.payment(payment_id).state == "fin"
-    assert service.outside.booking.asked("confirm") == 21
+    assert service.outside.booking.asked("confirm") == 13
+    [record] = service.rows(
+        "SELECT attempts FROM saga_steps WHERE step = 'booking_confirmation' AND direction = 'act'"
+    )
+    assert record["attempts"] == 1
 
 
 def test_a_party_that_is_never_asked_is_given_up_at_the_deadline(service: Service) -> None:
@@ -191,9 +196,10 @@ def test_an_undo_that_never_left_is_asked_for_as_soon_as_it_may(service: Service
     service.outside.booking.says_yes = False
     service.start()
     service.settle()
-    service.outside.psp.failures = [GatewayNotAsked("left alone")] * 30
+    service.outside.psp.failures = [GatewayNotAsked("left alone")] * 12
     service.receive(an_item())
-    for _ in range(31):
+    while service.outside.psp.failures:
         service.later(5)
+    service.later(300)
 
     assert list(service.outside.psp.effects.values()).count("cancel") == 1

@@ -133,16 +133,19 @@ def test_the_one_that_failed_is_asked_again_alone_under_its_key(insured: Insured
 
 
 def test_the_first_no_decides_and_what_the_other_did_is_undone(insured: Insured) -> None:
+    """So is the booking itself: its party may have said no to a repetition (F30)."""
     insured.outside.booking.says_yes = False
     payment_id = insured.start()
     insured.settle()
     insured.receive(an_item())
-    insured.receive(an_item("CANCELLATION", original_reference=PSP_REFERENCE))
+    insured.receive(
+        an_item("CANCELLATION", psp_reference="VOID1", original_reference=PSP_REFERENCE)
+    )
 
     payment = insured.payment(payment_id)
     assert (payment.state, payment.reason) == ("compensated", "booking_refused")
     assert Counter(insured.insurance.effects.values()) == {"insure": 1, "end": 1}
-    assert insured.outside.booking.asked("cancel") == 0
+    assert insured.outside.booking.asked("cancel") == 1
 
 
 def test_a_no_is_final_although_the_other_has_no_answer_yet(insured: Insured) -> None:
