@@ -256,6 +256,7 @@ def booking_saga(
         on_refused=FlowEvent.CAPTURE_REFUSED,
         on_rejected=FlowEvent.CAPTURE_REFUSED,
         on_unresolved=lambda _: FlowEvent.CAPTURE_UNRESOLVED,
+        leaves=lambda *_: False,  # if it works after all, its webhook tells
         undo=by_money_back(
             is_needed=lambda payment, record: (
                 payment.funds.kept > 0 or capture_may_have_worked(payment, record)

@@ -89,12 +89,12 @@ def is_told_of(record: StepRecord, payment: Payment) -> bool:
 
 
 def _is_done(undo: Undo, payment: Payment, record: StepRecord | None) -> bool:
-    if record is None:
-        return undo.is_done(payment)
-    if record.status is StepStatus.REGISTERED and record.round > 1:
-        # Something came after all that is known: the evidence is older than the reason to ask.
+    if record is not None and record.status is StepStatus.DONE:
+        return True
+    if record is not None and record.round > 1 and undo.is_untold(payment):
+        # An answer came after all that was told: the evidence is older than the reason to ask.
         return False
-    return record.status is StepStatus.DONE or undo.is_done(payment)
+    return undo.is_done(payment)
 
 
 def _unblocked_undos(

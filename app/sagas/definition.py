@@ -64,6 +64,8 @@ class Undo:
         is_done: True once the evidence shows that nothing is left; checked before every call.
         is_refused: True if the party refused this very request for good: a person must look.
         retry: The schedule of further calls, also when the webhook stays away.
+        is_untold: True while an answer has told of something that the evidence says nothing about;
+            an undo that is asked anew, perhaps for its sake, is not done before.
         after: Steps whose undo must be done first; others may go on side by side.
         webhook_seconds: How long a webhook is waited for at the least before the next call.
     """
@@ -74,6 +76,7 @@ class Undo:
     is_done: Callable[[Payment], bool]
     is_refused: Callable[[Payment, StepRecord], bool]
     retry: RetryPolicy
+    is_untold: Callable[[Payment], bool] = lambda _: False
     after: frozenset[str] = frozenset()
     webhook_seconds: int = 60
 

@@ -55,6 +55,17 @@ def is_money_back(payment: Payment) -> bool:
     return payment.funds.has(*_TOLD) and payment.funds.held == 0 and payment.funds.kept == 0
 
 
+def is_untold(payment: Payment) -> bool:
+    """The PSP answered with a reference that none of its statements has named yet.
+
+    A void by our own reference may have come before what that answer tells of.
+    """
+    told = {hold.reference for hold in payment.funds.holds}
+    return any(
+        fact.kind is FactKind.PENDING and fact.reference not in told for fact in payment.funds.facts
+    )
+
+
 def is_refused(payment: Payment, record: StepRecord) -> bool:
     """The PSP refuses this request for good. Another one, under another key, may still work."""
     reference = record.response.get("psp_reference")
@@ -89,6 +100,7 @@ def undo_by_money_back(retry: RetryPolicy) -> UndoByMoneyBack:
             is_done=is_money_back,
             is_refused=is_refused,
             retry=retry,
+            is_untold=is_untold,
             after=after,
         )
 
