@@ -60,6 +60,8 @@ _UNCONFIRMED = text(
     """  # noqa: S608  # a constant
 )
 
+_FAILURES = frozenset({FactKind.REFUND_FAILED, FactKind.REFUND_REVERSED})
+
 _IS_NOTED = text("SELECT " + _NOTED.format(payment_id=":payment_id", reference=":reference"))
 
 #: One that is not applied yet says nothing of the payment. Whoever is undoing the payment, or looks
@@ -114,6 +116,15 @@ def find_come_back(connection: Connection, look: Look) -> list[Finding]:
     return list(found.values())
 
 
+def has_come_back(payment: Payment) -> bool:
+    """Tell whether a refund failed or was reversed, and was not repeated."""
+    return any(
+        _came_back(payment, fact.reference)
+        for fact in payment.funds.facts
+        if fact.kind in _FAILURES
+    )
+
+
 def note_unconfirmed(batch: SqlBatch, finding: Finding, *, as_of: datetime, now: datetime) -> None:
     """Keep on the payment's timeline that its refund is still not confirmed. The caller commits.
 
@@ -159,8 +170,7 @@ def _came_back(payment: Payment, reference: str) -> Fact | None:
     failures = [
         fact
         for fact in payment.funds.facts
-        if fact.reference == reference
-        and fact.kind in {FactKind.REFUND_FAILED, FactKind.REFUND_REVERSED}
+        if fact.reference == reference and fact.kind in _FAILURES
     ]
     return max(failures, key=lambda fact: (fact.occurred_at, fact.kind), default=None)
 

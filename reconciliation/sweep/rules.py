@@ -102,11 +102,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             gives_up="manual_review at 26 h, days before the authorisation expires",
         ),
         "S7": Rule(
-            finds="an undo that failed or stayed unanswered",
-            first="when its next try is due",
+            finds="an undo that failed or stayed unanswered; money left with a payment that rests"
+            " declined or compensated",
+            first="when its next try is due; 5 min after the last word on the payment",
             repeats="the undo's schedule (5 min, 1 h, then daily, five times)",
-            does="ask again: a cancellation, a refund, or a reversal if either may be right",
-            gives_up="manual_review: the person is paged by every sweep until the review is closed",
+            does="ask again: a cancellation, a refund, or a reversal if either may be right;"
+            " STATUS_MISMATCH for what is left",
+            gives_up="manual_review: the person is paged by every sweep until the review, or the"
+            " case, is closed",
         ),
         "S8": Rule(
             finds="a refund that the PSP took, and no REFUND webhook came; one that came back",

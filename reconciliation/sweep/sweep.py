@@ -18,6 +18,7 @@ from app.services.ports import NewId
 from reconciliation.sweep.cases import open_case
 from reconciliation.sweep.desk import find_never_heard_of, find_reviews
 from reconciliation.sweep.findings import Action, Finding, Look, oldest_first
+from reconciliation.sweep.money_left import find_money_left
 from reconciliation.sweep.refunds import find_come_back, find_unconfirmed, note_unconfirmed
 from reconciliation.sweep.reports import find_missing
 from reconciliation.sweep.sagas import (
@@ -99,6 +100,7 @@ class Sweep:
                     *find_stuck(batch, look, self._definitions),
                     *find_never_heard_of(connection, look),
                     *find_reviews(connection, look),
+                    *find_money_left(connection, look),
                     *find_unconfirmed(connection, look),
                     *find_come_back(connection, look),
                     *find_missing(connection, look),
@@ -140,7 +142,7 @@ class Sweep:
         if finding.case is None:
             return
         with self._batch() as batch:
-            if finding.guid is None or is_still_orphan(batch.connection, finding.guid):
+            if _is_still_so(batch.connection, finding):
                 now = self._clock.now()
                 open_case(batch.connection, finding.case, break_id=self._new_id(), now=now)
                 batch.commit()
@@ -159,6 +161,13 @@ class Sweep:
         with self._batch() as batch:
             note_unconfirmed(batch, finding, as_of=as_of, now=self._clock.now())
             batch.commit()
+
+
+def _is_still_so(connection: Connection, finding: Finding) -> bool:
+    """Tell whether a case is still one, now that stored webhooks are applied."""
+    if finding.guid is not None:
+        return is_still_orphan(connection, finding.guid)
+    return finding.version is None or _stands(connection, finding)
 
 
 def _stands(connection: Connection, finding: Finding) -> bool:
