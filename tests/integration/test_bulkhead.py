@@ -103,6 +103,7 @@ def test_payments_that_need_nothing_of_a_service_that_hangs_go_on(service: Servi
         start(fronted, "HANGS", HANGING, is_authorised=True)
         poll(lambda: booking.asked == CALLS_MAX and put_off(service) == HANGING - CALLS_MAX)
 
+        fronted.outside.psp.result = "Refused"
         start(fronted, "OTHER", OTHERS, is_authorised=False)
         poll(lambda: states(service, "OTHER") == ["declined"])
 

@@ -71,7 +71,9 @@ def test_an_old_saga_is_undone_by_its_own_definition(
     payment_id = old_release.start()
     old_release.settle()
     service.receive(an_item())
-    service.receive(an_item("CANCELLATION", original_reference="8816178914079738"))
+    service.receive(
+        an_item("CANCELLATION", psp_reference="VOID1", original_reference="8816178914079738")
+    )
 
     assert service.payment(payment_id).state == "compensated"
     assert asked_for_rules(service) == []

@@ -183,7 +183,7 @@ def test_a_worker_that_overslept_its_lease_writes_evidence_and_moves_nothing(
 
 
 def test_a_sleepers_answer_to_the_authorisation_still_names_the_payment(service: Service) -> None:
-    """F24: evidence commits on its own, also of the money."""
+    """F24: evidence commits on its own, also of the money: another attempt was refused, not it."""
     payment_id = service.start()
     worker = orchestrator(service)
     [turn] = worker.advance(claims_max=1).turns
@@ -195,8 +195,9 @@ def test_a_sleepers_answer_to_the_authorisation_still_names_the_payment(service:
     worker.advance([overslept])
 
     payment = service.payment(payment_id)
-    assert payment.state == "declined"
     assert payment.funds.tells_of("8816178914079738")
+    assert (payment.state, payment.reason) == ("compensating", "answer_came_late")
+    assert service.open_breaks() == ["LATE_SUCCESS"]
 
 
 def test_a_turn_renews_the_lease_with_every_step(service: Service) -> None:

@@ -253,7 +253,8 @@ def test_s5_a_booking_that_failed_is_undone_also_if_the_worker_stopped_right_the
     sweep_at(service, QUIET)
 
     assert service.payment(payment_id).state == "compensating"
-    assert found == [("S5", Action.RETRY, "undo of preauth not asked yet")]
+    assert found == [("S5", Action.RETRY, "undo of booking_confirmation not asked yet")]
+    assert service.outside.booking.asked("cancel") == 2
     assert len(keys_of(service, "cancel")) == 2
     assert len(set(keys_of(service, "cancel"))) == 1
 
