@@ -193,16 +193,6 @@ class IllegalTransition(StateError):
         self.event = event
 
 
-class DefinitionUnknown(StateError):
-    """The payment's saga began under a definition that this release does not know."""
-
-    code = "definition_unknown"
-
-    def __init__(self, name: str, version: int) -> None:
-        """Name the definition."""
-        super().__init__(f"this release does not know version {version} of the saga {name}")
-
-
 class IdempotencyKeyInFlight(StateError):
     """A request with this Idempotency-Key is still running; try again shortly."""
 
@@ -262,6 +252,16 @@ class PaymentChanged(StateError):
         super().__init__(f"it was looked at in version {looked_at}, and is in version {version}")
         self.looked_at = looked_at
         self.version = version
+
+
+class DefinitionUnknown(StateError):
+    """The payment's saga began under a definition that this release does not know."""
+
+    code = "definition_unknown"
+
+    def __init__(self, name: str, version: int) -> None:
+        """Name the definition."""
+        super().__init__(f"this release does not know version {version} of the saga {name}")
 
 
 class WebhookRefused(CountersignError):
