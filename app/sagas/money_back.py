@@ -31,7 +31,7 @@ _REFUSALS = (
 def give_money_back(payment: Payment, records: Records) -> Request:
     """Refund what was captured; reverse what may have been; else release the hold."""
     hold = _next_hold(payment)
-    reference = (hold.reference if hold else None) or payment.psp_reference
+    reference = (hold.reference if hold else _untold(payment)) or payment.psp_reference
     about: dict[str, object] = {"psp_reference": reference}
     if hold is not None and hold.kept:
         about |= {"amount_minor": hold.kept, "currency": payment.amount.currency}
@@ -60,10 +60,7 @@ def is_untold(payment: Payment) -> bool:
 
     A void by our own reference may have come before what that answer tells of.
     """
-    told = {hold.reference for hold in payment.funds.holds}
-    return any(
-        fact.kind is FactKind.PENDING and fact.reference not in told for fact in payment.funds.facts
-    )
+    return _untold(payment) is not None
 
 
 def is_refused(payment: Payment, record: StepRecord) -> bool:
@@ -111,6 +108,12 @@ def _next_hold(payment: Payment) -> Hold | None:
     """Return the hold to give back next: one that the PSP did not refuse to, if there is one."""
     standing = [hold for hold in payment.funds.holds if hold.held or hold.kept]
     return min(standing, key=lambda hold: _is_refused_for(hold, payment), default=None)
+
+
+def _untold(payment: Payment) -> str | None:
+    told = {hold.reference for hold in payment.funds.holds}
+    pending = (fact.reference for fact in payment.funds.facts if fact.kind is FactKind.PENDING)
+    return next((reference for reference in pending if reference not in told), None)
 
 
 def _is_refused_for(hold: Hold, payment: Payment) -> bool:

@@ -82,7 +82,7 @@ def a_process(*arguments: str, cwd: Path = ROOT) -> Iterator[subprocess.Popen[by
     ("booking", "state", "says", "status"),
     [
         ("BK-1", "fin", "Booking confirmation: done", "confirmed"),
-        ("FAIL-1", "compensated", "Booking confirmation: refused", "refused"),
+        ("FAIL-1", "compensated", "Booking confirmation: refused", "cancelled"),
         ("FLAKY-1", "fin", "Booking confirmation: done", "confirmed"),
     ],
 )

@@ -91,10 +91,12 @@ def test_abandoning_races_the_webhook_and_the_worker_and_either_wins_wholly(
     service: Service,
 ) -> None:
     references = [f"ORDER-{number}" for number in range(PAYMENTS)]
+    named = {reference: f"PSP{number}" for number, reference in enumerate(references)}
+    service.outside.psp.references = named
     ids = [service.start(merchant_reference=reference) for reference in references]
     service.settle()
-    for number, reference in enumerate(references):
-        service.deliver(an_item(merchant_reference=reference, psp_reference=f"PSP{number}"))
+    for ours, theirs in named.items():
+        service.deliver(an_item(merchant_reference=ours, psp_reference=theirs))
 
     def operator(payment_id: UUID) -> bool:
         return refused(service, payment_id, Remedy.ABANDON)

@@ -41,16 +41,24 @@ class FakeParty:
         return sum(1 for called, _key in self.calls if called == what)
 
 
+@dataclass
 class FakePsp(FakeParty):
-    """Answers at once; webhooks are the test's to send."""
+    """Answers at once; webhooks are the test's to send.
 
+    Attributes:
+        references: What it calls the payments of our references; the others are all called alike.
+    """
+
+    references: dict[str, str] = field(default_factory=dict)
     result = "Authorised"
 
     def handle(self, command: Command) -> Reply:
         what = command.operation
         self.act(what, command.idempotency_key)
         if what == "authorise":
-            data = {"psp_reference": "8816178914079738", "result": self.result}
+            ours = str(command.data["merchant_reference"])
+            reference = self.references.get(ours, "8816178914079738")
+            data = {"psp_reference": reference, "result": self.result}
             return Reply(success=True, data=data)
         # Every request has a reference of its own; its repetition brings the same one back.
         requests = [known for known, effect in self.effects.items() if effect == what]
