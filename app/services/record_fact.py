@@ -181,11 +181,10 @@ def _flow_event(
 ) -> FlowEvent | None:
     """Name the fact for the flow: money may come too late, fall short, or go again."""
     event = EVENT_OF_FACT.get(fact.kind)
-    if event in _MONEY_CAME and _is_late(payment, fact, now, decision_window_seconds):
+    if event in _MONEY_CAME and _is_late(payment, now, decision_window_seconds):
         return FlowEvent.MONEY_CAME_LATE
-    if fact.kind is FactKind.CAPTURED and payment.state is FlowState.CAPTURE:
-        is_whole = payment.funds.captured >= payment.amount.amount_minor
-        return FlowEvent.CAPTURE_SUCCEEDED if is_whole else FlowEvent.CAPTURE_FELL_SHORT
+    if fact.kind is FactKind.CAPTURED and payment.state in {FlowState.DECLINED, FlowState.CAPTURE}:
+        return _event_of_capture(payment)
     if payment.is_covered or payment.state not in _NEEDS_COVER:
         return event
     if fact.kind is FactKind.AUTHORISED and payment.state in _BEFORE_AUTHORISATION:
@@ -195,12 +194,20 @@ def _flow_event(
     return event
 
 
-def _is_late(payment: Payment, fact: Fact, now: datetime, decision_window_seconds: int) -> bool:
+def _event_of_capture(payment: Payment) -> FlowEvent:
+    if payment.state is FlowState.CAPTURE:
+        is_whole = payment.funds.captured >= payment.amount.amount_minor
+        return FlowEvent.CAPTURE_SUCCEEDED if is_whole else FlowEvent.CAPTURE_FELL_SHORT
+    # What is captured was authorised, though that webhook is still under way.
+    covered, short = FlowEvent.AUTHORISATION_SUCCEEDED, FlowEvent.AUTHORISATION_FELL_SHORT
+    return covered if payment.is_covered else short
+
+
+def _is_late(payment: Payment, now: datetime, decision_window_seconds: int) -> bool:
     if payment.state is not FlowState.DECLINED:
         return payment.state is FlowState.COMPENSATED
     window_ends = payment.created_at + timedelta(seconds=decision_window_seconds)
-    # A flow can go on from an authorisation; from a capture that nobody asked for it can't.
-    return now > window_ends or payment.reason in _CLOSED or fact.kind is FactKind.CAPTURED
+    return now > window_ends or payment.reason in _CLOSED
 
 
 def _money(payment: Payment) -> tuple[int, int]:

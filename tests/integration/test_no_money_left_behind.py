@@ -131,11 +131,27 @@ def test_payment_that_was_authorised_before_its_check_said_no_gives_the_money_ba
     assert service.outside.booking.calls == []
 
 
-def test_capture_of_a_declined_payment_is_refunded(service: Service) -> None:
-    """F15: a flow can't go on from a capture that nobody asked for, not even in the window."""
+def test_capture_tells_of_an_authorisation_that_is_still_under_way(service: Service) -> None:
+    """F12: success after failure, in whatever order they are told."""
     payment_id = service.start()
     service.settle()
     service.receive(an_item(success=False))
+    service.receive(captured())
+
+    assert service.payment(payment_id).state == "fin"
+    assert service.open_breaks() == []
+    service.receive(an_item())
+    assert service.payment(payment_id).state == "fin"
+
+
+def test_capture_of_a_declined_payment_is_refunded_when_nobody_wants_it_any_more(
+    service: Service,
+) -> None:
+    """F15."""
+    payment_id = service.start()
+    service.settle()
+    service.receive(an_item(success=False))
+    service.advance(service.container.settings.decision_window_seconds + 1)
     service.receive(captured())
 
     assert service.path(payment_id) == ["preauth", "declined", "compensating"]
