@@ -153,6 +153,28 @@ def _first_line(error: Exception) -> str:
     return next(lines, type(error).__name__)
 
 
+def _participants(wired: Container) -> str:
+    """Commands that are offered to participants elsewhere, of services that are here by now."""
+    elsewhere = wired.settings.services_elsewhere
+    with wired.engine.connect() as connection:
+        offered = connection.execute(_OFFERED, {"now": wired.clock.now()}).all()
+    forgotten = [
+        f"{row.service_id} {row.waiting}" for row in offered if row.service_id not in elsewhere
+    ]
+    if forgotten:
+        counts = ", ".join(forgotten)
+        raise CheckWarned(
+            f"commands wait for a participant elsewhere, but the service is ours: {counts};"
+            " see docs/participants.md, Taking a service back"
+        )
+    return f"{', '.join(sorted(elsewhere))} elsewhere" if elsewhere else "none elsewhere"
+
+
+_OFFERED = text(
+    "SELECT service_id, count(*) AS waiting FROM commands WHERE offered_until > :now"
+    " GROUP BY service_id ORDER BY service_id"
+)
+
 _CHECKS: tuple[tuple[str, Callable[[Container], str]], ...] = (
     ("postgres", _postgres),
     ("schema", _schema),
@@ -163,4 +185,5 @@ _CHECKS: tuple[tuple[str, Callable[[Container], str]], ...] = (
     ("encryption keys", _secrets),
     ("master key", _rotation),
     ("merchant accounts", _accounts),
+    ("participants", _participants),
 )

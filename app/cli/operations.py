@@ -170,7 +170,8 @@ def _change(before: Json, after: Json) -> str:
     for path in (("state",), ("webhook", "state"), ("review", "owner")):
         if path[0] in before:
             return f"{_at(before, path)} → {_at(after, path)}"
-    return "-"
+    denied = after or before
+    return f"{denied['kind']} {denied['value']}" if "kind" in denied else "-"
 
 
 def _at(value: Any, path: Sequence[str]) -> Any:  # noqa: ANN401  # JSON values

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from app.domain.facts import FactKind
 from app.domain.money import Money
 from app.domain.payment import Payment
 
@@ -45,15 +46,22 @@ def next_step(payment: Payment, step: str | None) -> str:
         step: The step whose undo failed, if one did.
     """
     if step == "booking_confirmation":
-        return "Cancel the booking by hand, then skip; or resume to let it be asked again."
+        return "Resume to let it be asked again; or cancel the booking by hand, then skip."
     if step is not None:
-        held = Money(payment.funds.held, payment.amount.currency)
-        kept = Money(payment.funds.kept, payment.amount.currency)
         return (
-            f"The PSP holds {held} and has paid us {kept}: give it back there, then skip; or resume"
-            " to let it be asked again."
+            f"{_money_of(payment)}. Resume to ask for it again; or give it back at the PSP,"
+            " then skip."
         )
     return (
         "The capture stayed without an outcome: look at the PSP, then skip if it was captured, or"
         " resume to ask again, or abandon to undo everything."
     )
+
+
+def _money_of(payment: Payment) -> str:
+    """Say where the money is; nothing was told of an authorisation that may stand all the same."""
+    currency = payment.amount.currency
+    held, kept = Money(payment.funds.held, currency), Money(payment.funds.kept, currency)
+    if not payment.funds.has(FactKind.AUTHORISED, FactKind.CAPTURED):
+        return f"The PSP has not told whether it holds {payment.amount}: look there"
+    return f"The PSP holds {held} and has paid us {kept}"

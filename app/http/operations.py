@@ -43,8 +43,10 @@ class ActionBody(BaseModel):
     def grounds(self, caller: Caller) -> Grounds:
         """Return who acts, by their key at least, and why."""
         key = f"API key {caller.key_prefix}"
-        operator = key if self.by is None else f"{self.by.strip()} ({key})"
-        return Grounds(operator, self.reason.strip())
+        if self.by is None:
+            return Grounds(key, self.reason.strip())
+        check_name("by", self.by)
+        return Grounds(f"{self.by.strip()} ({key})", self.reason.strip())
 
 
 def create_blueprint(

@@ -28,14 +28,20 @@ class SqlReviews:
         self._new_id = new_id
 
     def open(self, payment: Payment, *, step: str | None, now: datetime) -> None:
-        """Put a payment that came to ``manual_review`` on a person's desk."""
+        """Put a payment that came to ``manual_review`` on a person's desk.
+
+        It comes back to whoever had it the last time.
+        """
+        latest = select(reviews.c.owner).where(reviews.c.payment_id == payment.payment_id)
+        latest = latest.order_by(reviews.c.opened_at.desc()).limit(1)
+        owner = self._connection.execute(latest).scalar_one_or_none() or self._owner
         self._connection.execute(
             insert(reviews)
             .values(
                 review_id=self._new_id(),
                 payment_id=payment.payment_id,
                 merchant_account=payment.merchant_account,
-                owner=self._owner,
+                owner=owner,
                 reason=payment.reason,
                 step=step,
                 next_step=next_step(payment, step),

@@ -380,6 +380,7 @@ reviews = Table(
     Column("next_step", Text, nullable=False),
     _timestamp("opened_at"),
     _timestamp("closed_at", nullable=True),
+    Index(None, "payment_id", "opened_at"),
     Index(
         "uq_reviews_open",
         "payment_id",

@@ -127,6 +127,12 @@ def _create_reviews() -> None:
         sa.PrimaryKeyConstraint("review_id", name=op.f("pk_reviews")),
     )
     op.create_index(
+        op.f("ix_reviews_payment_id_opened_at"),
+        "reviews",
+        ["payment_id", "opened_at"],
+        unique=False,
+    )
+    op.create_index(
         "uq_reviews_open",
         "reviews",
         ["payment_id"],

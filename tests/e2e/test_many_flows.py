@@ -12,8 +12,8 @@ import pytest
 from tests.support.flows import Report, as_text, run
 from tests.support.trouble import CONTRADICTIONS, WORDS, Flow, draw
 
-#: What this takes about 100 seconds for on two cores.
-PAYMENTS = 1500
+#: What this takes about a minute for on two cores.
+PAYMENTS = 800
 SEED = 1
 
 
