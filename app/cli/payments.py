@@ -51,7 +51,24 @@ def show(payment_id: UUID, *, as_json: bool) -> None:
     items = history["items"]
     assert isinstance(items, list)  # noqa: S101  # the same
     for item in items:
-        click.echo(f"{item['at']}  {item['title']}")
+        click.echo(f"{item['at']}  {item['title']}{_why(item)}")
+
+
+def _why(item: Json) -> str:
+    """Tell why a call failed, or why a party said no, as far as it said."""
+    data = item["data"]
+    assert isinstance(data, dict)  # noqa: S101  # of the timeline's own making
+    if item["kind"] == "step_failed":
+        return f" ({data['detail']})"
+    if item["kind"] != "step_answered" or data["status"] != "refused":
+        return ""
+    told = [data["answer"].get(name) for name in _SAYS_WHY]
+    said = ", ".join(str(word) for word in told if word)
+    return f" ({said})" if said else ""
+
+
+#: What the parties call their reasons.
+_SAYS_WHY = ("rule", "reason", "smtp_code", "unsendable")
 
 
 def _print_review(review: Json) -> None:

@@ -158,21 +158,12 @@ def _title(kind: str, data: Mapping[str, Any]) -> str:  # noqa: PLR0911  # one l
         case "transition_refused":
             return f"Refused: {_words(data['event'])} while in {data['state']}"
         case "step_answered":
-            return f"{_step(data)}: {_words(data['status'])}{_reason(data)}"
+            return f"{_step(data)}: {_words(data['status'])}"
         case "step_failed":
-            return f"{_step(data)}: {_words(data['error'])} ({data['detail']})"
+            return f"{_step(data)}: {_words(data['error'])}"
         case _:
             to = f" to {data['to']}" if "to" in data else ""
             return f"{_words(data.get('note', kind)).capitalize()}{to}"
-
-
-def _reason(data: Mapping[str, Any]) -> str:
-    """Tell why a party said no, if it said so."""
-    if data["status"] != "refused":
-        return ""
-    told = [data["answer"].get(name) for name in ("rule", "reason", "smtp_code", "unsendable")]
-    said = ", ".join(str(word) for word in told if word)
-    return f" ({said})" if said else ""
 
 
 def _by_whom(data: Mapping[str, Any]) -> str:

@@ -91,7 +91,7 @@ def test_no_such_payment_is_not_found(service: Service, payment_id: str) -> None
     assert response.json["code"] == "payment_not_found"
 
 
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.PARTICIPANT])
 def test_every_role_may_look(service: Service, role: Role) -> None:
     payment_id = service.start()
     token = service.api_key(role)
