@@ -49,7 +49,7 @@ from tests.support.trouble import Flow, Wish, wishes
 from tests.support.wired import a_service
 
 #: Hypothesis likes what it has drawn before: many small parts see more than a large one.
-PARTS = 10
+PARTS = 8
 EXAMPLES = 4
 STEPS = 50
 FLOWS_AT_FIRST = 6
